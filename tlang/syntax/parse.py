@@ -1,0 +1,89 @@
+"""From text to tree: `parse`, `parse_expression`, and what a REPL asks, `is_incomplete`."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import lark
+
+from tlang.errors import Diagnostic, join_errors
+from tlang.errors import SyntaxError as TlangSyntaxError
+from tlang.source import Source
+from tlang.syntax import ast
+from tlang.syntax.automaton import Automaton, Failure
+from tlang.syntax.build import Builder
+from tlang.syntax.layout import END, Layout, Token, read_tokens
+from tlang.syntax.tables import STARTS, load_grammar
+
+
+def parse(source: Source) -> ast.Program:
+    """The tree of a program.
+
+    Raises :class:`tlang.errors.SyntaxError` with the faults of all statements, in order.
+    """
+    program = _parse(source, "program")
+    assert isinstance(program, ast.Program)
+    return program
+
+
+def parse_expression(source: Source) -> ast.Expr:
+    """The tree of one expression, which may end with `given`; raises as `parse` does."""
+    expr: ast.Expr = _parse(source, "sole_expr")
+    return expr
+
+
+def is_incomplete(source: Source) -> bool:
+    """Whether a program breaks off in the middle, so that a REPL should ask for another line.
+
+    It does inside brackets and braces and after an operator, but not where a newline ends a
+    statement, however little of it is there.
+    """
+    tokens, _, failures, _ = _run(replace(source, text=source.text + "\n"), "program")
+    return len(failures) == 1 and tokens[failures[0].at].type == END
+
+
+class _Parser:
+    """The tables with their builder, which serves one text at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.builder = Builder()
+        self.grammar: lark.Lark = load_grammar(self.builder)
+        self.automata = {start: Automaton(self.grammar, start) for start in STARTS}
+
+
+@cache
+def _parser() -> _Parser:
+    return _Parser()
+
+
+def _run(source: Source, start: str) -> tuple[list[Token], Any, list[Failure], list[Diagnostic]]:
+    parser = _parser()
+    with parser.lock:
+        parser.builder.begin(source)
+        tokens = read_tokens(parser.grammar.lex(source.text), len(source.text))
+        node, failures = parser.automata[start].run(Layout(source.text, tokens), parser.builder)
+        return tokens, node, failures, parser.builder.found
+
+
+def _parse(source: Source, start: str) -> Any:
+    tokens, node, failures, found = _run(source, start)
+    if failures:
+        from tlang.syntax.mistakes import explain
+
+        found = found + [explain(source, tokens, failure) for failure in _independent(tokens, failures)]
+    if found:
+        raise join_errors([TlangSyntaxError(d) for d in found])
+    return node
+
+
+def _independent(tokens: list[Token], failures: list[Failure]) -> list[Failure]:
+    """The failures, without what begins the line below a statement that broke off.
+
+    One that should have been the continuation says nothing new.
+    """
+    ended = {f.at for f in failures if tokens[f.at].type == "_NEWLINE"}
+    return [f for f in failures if f.at != f.begin or f.at - 1 not in ended]
