@@ -1,0 +1,1 @@
+"""The typed graph: nodes, the table of operations, gradients, and elaboration from syntax."""

@@ -1,0 +1,113 @@
+"""Products of matrices and vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tlang.errors import error
+from tlang.graph.node import Node, operation
+from tlang.graph.ops.rules import mismatch, unbroadcast
+from tlang.types import Solver, Tensor
+
+
+def _matmul_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    a, b = inputs
+    if a.rank == 0 or b.rank == 0:
+        raise error("T130", left=a.type, right=b.type)
+    axis = -1 if b.rank == 1 else -2
+    if not solver.unify(a.shape[-1], b.shape[axis]):
+        word = "first dimension" if b.rank <= 2 else "dimension -2"
+        raise mismatch("T102", a, -1, b, axis, ("last dimension", word))
+    batch = solver.broadcast([a.shape[:-2], b.shape[:-2]]) if a.rank > 2 or b.rank > 2 else ()
+    rows = a.shape[-2:-1] if a.rank > 1 else ()
+    columns = b.shape[-1:] if b.rank > 1 else ()
+    return Tensor(a.dtype, (*batch, *rows, *columns))
+
+
+def _swapped(x: Node) -> Node:
+    """The last two axes exchanged."""
+    return x.apply("transpose", axes=(*range(x.rank - 2), x.rank - 1, x.rank - 2))
+
+
+def _matmul_grad(g: Node, out: Node, a: Node, b: Node) -> tuple[Node, Node]:
+    """d(a @ b): g b^T and a^T g, with vectors as one-row or one-column matrices."""
+    if a.rank == 1 and b.rank == 1:
+        return g * b, g * a
+    if a.rank <= 2 and b.rank <= 2:
+        if b.rank == 1:
+            return _outer(g, b), _swapped(a).apply("matmul", g)
+        if a.rank == 1:
+            return b.apply("matmul", g), _outer(a, g)
+        return g.apply("matmul", _swapped(b)), _swapped(a).apply("matmul", g)
+    row = a.apply("expand_dims", axis=0) if a.rank == 1 else a
+    column = b.apply("expand_dims", axis=1) if b.rank == 1 else b
+    if a.rank == 1:
+        g = g.apply("expand_dims", axis=-2)
+    if b.rank == 1:
+        g = g.apply("expand_dims", axis=-1)
+    da = unbroadcast(g.apply("matmul", _swapped(column)), row)
+    db = unbroadcast(_swapped(row).apply("matmul", g), column)
+    if a.rank == 1:
+        da = da.apply("squeeze", axis=0)
+    if b.rank == 1:
+        db = db.apply("squeeze", axis=1)
+    return da, db
+
+
+def _outer(u: Node, v: Node) -> Node:
+    return u.apply("outer", v)
+
+
+operation(
+    "matmul",
+    "x, y",
+    _matmul_rule,
+    lambda np, x, y: np.matmul(x, y),
+    convert="arith",
+    grad=_matmul_grad,
+    doc="`x @ y`: the matrix product with NumPy's rules for vectors and stacks of matrices.",
+)
+
+
+def _outer_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    u, v = inputs
+    if u.rank != 1 or v.rank != 1:
+        raise error("T141", op="outer", found=f"{u.type}, {v.type}")
+    return Tensor(u.dtype, (*u.shape, *v.shape))
+
+
+def _outer_grad(g: Node, out: Node, u: Node, v: Node) -> tuple[Node, Node]:
+    return g.apply("matmul", v), _swapped(g).apply("matmul", u)
+
+
+operation(
+    "outer",
+    "x, y",
+    _outer_rule,
+    lambda np, x, y: np.multiply.outer(x, y),
+    convert="arith",
+    grad=_outer_grad,
+    doc="`outer(u, v)[i, j]` is u[i] * v[j].",
+)
+
+
+def _dot_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    a, b = inputs
+    if a.rank > 2 or b.rank > 2:
+        raise error("T141", op="dot", found=f"{a.type}, {b.type}")
+    return _matmul_rule(solver, inputs)
+
+
+def _dot_grad(g: Node, out: Node, a: Node, b: Node) -> Any:
+    return _matmul_grad(g, out, a, b)
+
+
+operation(
+    "dot",
+    "x, y",
+    _dot_rule,
+    lambda np, x, y: np.dot(x, y),
+    convert="arith",
+    grad=_dot_grad,
+    doc="The product of vectors and matrices, as `@`.",
+)

@@ -1,0 +1,331 @@
+"""Reductions, and the functions that run along an axis: softmax and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tlang.errors import error
+from tlang.graph.node import Node, operation
+from tlang.graph.ops.rules import (
+    count_of,
+    expand,
+    float_dtype,
+    like,
+    normal_axes,
+    normal_axis,
+    reduced,
+    sum_dtype,
+)
+from tlang.types import BOOL, I64, DType, Solver, Tensor
+
+Axis = int | tuple[int, ...] | None
+
+
+def _rule(dtype: Callable[[DType], DType]) -> Callable[..., Tensor]:
+    def rule(solver: Solver, inputs: tuple[Node, ...], *, axis: Axis, keepdims: bool, **_: Any) -> Tensor:
+        (x,) = inputs
+        return Tensor(dtype(x.dtype), reduced(solver.shape(x.type), axis, keepdims))
+
+    return rule
+
+
+def _same(dtype: DType) -> DType:
+    return dtype
+
+
+def _accumulate(np: Any, x: Any, f: str, **how: Any) -> Any:
+    """A reduction of f32 that accumulates in f64 and gives f32."""
+    if x.dtype == np.float32:
+        return getattr(np, f)(x, dtype=np.float64, **how).astype(np.float32)
+    return getattr(np, f)(x, **how)
+
+
+def _sum(np: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    return _accumulate(np, x, "sum", axis=axis, keepdims=keepdims)
+
+
+def _sum_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple[Node]:
+    return (like(expand(g, x, axis, keepdims), x),)
+
+
+operation(
+    "sum",
+    "x, axis=None, keepdims=False",
+    _rule(sum_dtype),
+    _sum,
+    grad=_sum_grad,
+    doc="The sum over axes; integers accumulate in i64, f32 in f64.",
+)
+
+
+def _mean(np: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    return _accumulate(np, x, "mean", axis=axis, keepdims=keepdims)
+
+
+def _mean_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple[Node]:
+    return (like(expand(g / count_of(x, axis, g.dtype), x, axis, keepdims), x),)
+
+
+operation(
+    "mean",
+    "x, axis=None, keepdims=False",
+    _rule(float_dtype),
+    _mean,
+    grad=_mean_grad,
+    doc="The arithmetic mean over axes; of integers it is f64.",
+)
+
+
+def _var_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool, ddof: int) -> tuple[Node]:
+    centred = x - x.apply("mean", axis=axis, keepdims=True)
+    count = count_of(x, axis, g.dtype) - ddof
+    return (expand(2 * g / count, x, axis, keepdims) * centred,)
+
+
+def _std_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool, ddof: int) -> tuple[Node]:
+    return _var_grad(g / (2 * out), out, x, axis, keepdims, ddof)
+
+
+for _name, _grad, _doc in (
+    ("var", _var_grad, "The variance over axes: the mean squared distance from the mean (less `ddof` in n)."),
+    ("std", _std_grad, "The standard deviation over axes: the root of the variance."),
+):
+    operation(
+        _name,
+        "x, axis=None, keepdims=False, ddof=0",
+        _rule(float_dtype),
+        lambda np, x, axis, keepdims, ddof, _f=_name: _accumulate(
+            np, x, _f, axis=axis, keepdims=keepdims, ddof=ddof
+        ),
+        convert="float",
+        grad=_grad,
+        doc=_doc,
+    )
+
+
+def _prod_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple[Node]:
+    return (expand(g, x, axis, keepdims) * x.apply("prod_of_others", axis=axis),)
+
+
+def _prod_of_others(np: Any, x: Any, axis: Axis) -> Any:
+    """For each element the product of the other ones along the axes, right with zeros."""
+    axes = normal_axes(axis, x.ndim)
+    moved = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
+    flat = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
+    ones = np.ones_like(flat[..., :1])
+    before = np.cumprod(np.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
+    after = np.cumprod(np.concatenate([ones, flat[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    result = (before * after).reshape(moved.shape) if flat.shape[-1] else moved
+    return np.moveaxis(result, range(x.ndim - len(axes), x.ndim), axes)
+
+
+operation(
+    "prod",
+    "x, axis=None, keepdims=False",
+    _rule(sum_dtype),
+    lambda np, x, axis, keepdims: _accumulate(np, x, "prod", axis=axis, keepdims=keepdims),
+    grad=_prod_grad,
+    doc="The product over axes; its gradient is right with zeros.",
+)
+operation(
+    "prod_of_others",
+    "x, axis=None",
+    lambda solver, inputs, axis: inputs[0].type.strong(),
+    _prod_of_others,
+    grad=None,
+    doc="The gradient of prod: for each element the product of the other ones.",
+    public=False,
+    cut="the second derivative of prod",
+)
+
+
+def _extreme_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple[Node]:
+    hit = x.apply("eq", expand(out, x, axis, keepdims))
+    return (hit.apply("where", expand(g, x, axis, keepdims), 0),)
+
+
+def _not_empty(np: Any, x: Any, axis: Axis, what: str) -> None:
+    if x.size == 0 and any(x.shape[a] == 0 for a in normal_axes(axis, x.ndim)):
+        raise error("R112", what=what)
+
+
+def _extreme(name: str) -> Callable[..., Any]:
+    def meaning(np: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+        _not_empty(np, x, axis, name)
+        return getattr(np, name)(x, axis=axis, keepdims=keepdims)
+
+    return meaning
+
+
+for _name, _doc in (("max", "greatest"), ("min", "least")):
+    operation(
+        _name,
+        "x, axis=None, keepdims=False",
+        _rule(_same),
+        _extreme(_name),
+        grad=_extreme_grad,
+        doc=f"The {_doc} element over axes, NaN if there is one; tied elements get the full gradient each.",
+    )
+
+
+def _logical(name: str) -> Callable[..., Tensor]:
+    def rule(solver: Solver, inputs: tuple[Node, ...], *, axis: Axis, keepdims: bool) -> Tensor:
+        if inputs[0].dtype is not BOOL:
+            raise error("T120", op=name, found=inputs[0].type)
+        return Tensor(BOOL, reduced(solver.shape(inputs[0].type), axis, keepdims))
+
+    return rule
+
+
+for _name, _doc in (("any", "Whether any element is True."), ("all", "Whether all elements are True.")):
+    operation(
+        _name,
+        "x, axis=None, keepdims=False",
+        _logical(_name),
+        lambda np, x, axis, keepdims, _f=_name: getattr(np, _f)(x, axis=axis, keepdims=keepdims),
+        grad=None,
+        doc=_doc,
+        cut="a logical operation",
+    )
+
+
+def _arg_rule(solver: Solver, inputs: tuple[Node, ...], *, axis: int | None, keepdims: bool) -> Tensor:
+    if isinstance(axis, tuple):
+        raise error("T133", axis=axis)
+    return Tensor(I64, reduced(solver.shape(inputs[0].type), axis, keepdims))
+
+
+def _arg(name: str) -> Callable[..., Any]:
+    def meaning(np: Any, x: Any, axis: int | None, keepdims: bool) -> Any:
+        _not_empty(np, x, axis, name)
+        return getattr(np, name)(x, axis=axis, keepdims=keepdims)
+
+    return meaning
+
+
+for _name, _doc in (("argmax", "greatest"), ("argmin", "least")):
+    operation(
+        _name,
+        "x, axis=None, keepdims=False",
+        _arg_rule,
+        _arg(_name),
+        grad=None,
+        doc=f"The index of the first {_doc} element along an axis, or of the flattened tensor.",
+        cut="an index",
+    )
+
+
+# ---------------------------------------------------------------- along an axis
+
+
+def _along(solver: Solver, inputs: tuple[Node, ...], *, axis: Axis, **_: Any) -> Tensor:
+    normal_axes(axis, inputs[0].rank)
+    return inputs[0].type.strong()
+
+
+def _shifted(np: Any, x: Any, axis: Axis) -> Any:
+    """X less its greatest finite element along the axes (0 where that is infinite), and that element."""
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
+    return x - top, top
+
+
+def _softmax(np: Any, x: Any, axis: Axis) -> Any:
+    e = np.exp(_shifted(np, x, axis)[0])
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def _log_softmax(np: Any, x: Any, axis: Axis) -> Any:
+    z = _shifted(np, x, axis)[0]
+    return z - np.log(np.sum(np.exp(z), axis=axis, keepdims=True))
+
+
+def _logsumexp(np: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    z, top = _shifted(np, x, axis)
+    out = np.log(np.sum(np.exp(z), axis=axis, keepdims=True)) + top
+    return out if keepdims else np.squeeze(out, axis=normal_axes(axis, x.ndim))
+
+
+def _softmax_grad(g: Node, out: Node, x: Node, axis: Axis) -> tuple[Node]:
+    return (out * (g - (g * out).apply("sum", axis=axis, keepdims=True)),)
+
+
+def _log_softmax_grad(g: Node, out: Node, x: Node, axis: Axis) -> tuple[Node]:
+    return (g - x.apply("softmax", axis=axis) * g.apply("sum", axis=axis, keepdims=True),)
+
+
+def _logsumexp_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple[Node]:
+    return (expand(g, x, axis, keepdims) * x.apply("softmax", axis=axis),)
+
+
+operation(
+    "softmax",
+    "x, axis=-1",
+    _along,
+    _softmax,
+    convert="float",
+    grad=_softmax_grad,
+    doc="exp(x) / sum(exp(x)) along axes, shifted by the greatest element so that nothing overflows.",
+)
+operation(
+    "log_softmax",
+    "x, axis=-1",
+    _along,
+    _log_softmax,
+    convert="float",
+    grad=_log_softmax_grad,
+    doc="log(softmax(x)) along axes, finite where softmax underflows.",
+)
+operation(
+    "logsumexp",
+    "x, axis=None, keepdims=False",
+    _rule(float_dtype),
+    _logsumexp,
+    convert="float",
+    grad=_logsumexp_grad,
+    doc="log(sum(exp(x))) over axes, without overflow.",
+)
+
+
+def _cumsum_rule(solver: Solver, inputs: tuple[Node, ...], *, axis: int, reverse: bool = False) -> Tensor:
+    normal_axis(axis, inputs[0].rank)
+    return Tensor(sum_dtype(inputs[0].dtype), inputs[0].type.shape)
+
+
+def _cumsum(np: Any, x: Any, axis: int, reverse: bool = False) -> Any:
+    if reverse:
+        return np.flip(_cumsum(np, np.flip(x, axis), axis), axis)
+    return _accumulate(np, x, "cumsum", axis=axis)
+
+
+operation(
+    "cumsum",
+    "x, axis=-1, reverse=False",
+    _cumsum_rule,
+    _cumsum,
+    grad=lambda g, out, x, axis, reverse: (g.apply("cumsum", axis=axis, reverse=not reverse),),
+    doc="The running sum along an axis, from the end with `reverse = True`.",
+)
+
+
+# ---------------------------------------------------------------- comparison of tensors
+
+
+def _allclose_rule(solver: Solver, inputs: tuple[Node, ...], **_: Any) -> Tensor:
+    solver.broadcast([solver.shape(x.type) for x in inputs])
+    return Tensor(BOOL)
+
+
+operation(
+    "allclose",
+    "x, y, rtol=1e-05, atol=1e-08, equal_nan=False",
+    _allclose_rule,
+    lambda np, x, y, rtol, atol, equal_nan: np.bool_(
+        np.allclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    ),
+    convert="arith",
+    grad=None,
+    doc="Whether |x - y| <= atol + rtol * |y| for all elements.",
+    cut="a comparison",
+)
