@@ -1,0 +1,476 @@
+"""Calls: operations bound by their signatures, casts, templates, gradients, draws."""
+
+from __future__ import annotations
+
+from ast import literal_eval
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tlang.elaborate import inlining
+from tlang.elaborate.arguments import bind, listed
+from tlang.elaborate.drafts import replace_leaves
+from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, StreamDef, TemplateDef, UnitDef
+from tlang.elaborate.values import FORMS, Record, Text, as_dim, is_builtin, plain_const
+from tlang.errors import Label, TlangError, did_you_mean, error
+from tlang.graph import grad as gradients
+from tlang.graph.node import OPS, Node, is_const, toposort
+from tlang.graph.ops.random import DISTRIBUTIONS
+from tlang.graph.ops.rules import unknown_dim, zeros_like
+from tlang.rewrite.stabilise import stabilise
+from tlang.source import Span
+from tlang.syntax import ast
+from tlang.types import DTYPES, I64, Dim, Mismatch, Tensor
+
+if TYPE_CHECKING:
+    from tlang.elaborate.expressions import Elaborator, Task
+
+
+_REQUIRED = object()
+
+
+def call(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
+    """Dispatches a call by what is called."""
+    target = el.resolve(e.func, scope)
+    if target is None and isinstance(e.func, ast.Name):
+        name = e.func.id
+        if name in FORMS:
+            return _form(el, e, name, scope)
+        if name in DTYPES:
+            return _cast(el, e, scope)
+        if is_builtin(name):
+            return _operation(el, e, name, scope)
+        if name in DISTRIBUTIONS:
+            raise error("F120", e.span, name=name)
+        raise el.unknown(e.func, scope)
+    if isinstance(target, TemplateDef):
+        return _template(el, e, target, scope)
+    if isinstance(target, FunctionDef):
+        el.mentioned.add(target)
+        return inlining.call(el, e, target, scope)
+    return _not_callable(el, e, scope)
+
+
+def _not_callable(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
+    value = yield el.expr(e.func, scope)
+    if isinstance(value, TemplateDef):
+        return (yield _template(el, e, value, scope))
+    if isinstance(value, FunctionDef):
+        return (yield inlining.call(el, e, value, scope))
+    what = KIND[type(value)] if type(value) in KIND else "tensor" if isinstance(value, Node) else "value"
+    hint = "an element is `x[i]`; a product is written with `*`" if isinstance(value, Node) else None
+    raise error("F101", e.func.span, what=what, hint=hint)
+
+
+# ---------------------------------------------------------------- arguments
+
+
+@cache
+def signature(name: str) -> tuple[tuple[str, Any], ...]:
+    """A row's parameters in order: (name, default), `*xs` first of its kind."""
+    out = []
+    for part in OPS[name].signature.split(", "):
+        left, _, default = part.partition("=")
+        if left:
+            out.append((left, literal_eval(default) if default else _REQUIRED))
+    return tuple(out)
+
+
+# ---------------------------------------------------------------- operations
+
+
+def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
+    if name == "arange":
+        return (yield _arange(el, e, scope))
+    params = signature(name)
+    names = [p.lstrip("*") for p, _ in params]
+    required = [p.lstrip("*") for p, d in params if d is _REQUIRED]
+    if name == "reshape" and len(e.args) > 2 and all(a.name is None for a in e.args):
+        sizes = tuple(ast.Arg(None, a.value, a.span) for a in e.args[1:])
+        span = e.args[1].span.to(e.args[-1].span)
+        e = ast.Call(e.func, (e.args[0], ast.Arg(None, ast.TupleLit(sizes, span), span)), e.span)
+    bound = bind(e, f"`{name}`", names, required)
+    inputs: list[Node] = []
+    operands: list[ast.Expr] = []
+    attrs: dict[str, Any] = {}
+    extra: list[Node] = []
+    for param, default in params:
+        plain = param.lstrip("*")
+        arg = bound.get(plain)
+        if plain == "shape":
+            assert arg is not None
+            attrs["shape"], attrs["runtime"] = yield _shape(el, arg.value, scope, extra)
+        elif plain in _STATIC:
+            if arg is None:
+                attrs[plain] = default
+            else:
+                value = yield el.expr(arg.value, scope) if not _is_dtype(arg.value) else _name_of(arg.value)
+                attrs[plain] = _STATIC[plain](value, plain, arg.value.span)
+        elif param.startswith("*"):
+            assert arg is not None
+            items = arg.value.items if isinstance(arg.value, ast.ListLit | ast.TupleLit) else ()
+            if not items:
+                raise error("F107", arg.span, what=name)
+            for item in items:
+                item = item.value if isinstance(item, ast.Arg) else item
+                inputs.append((yield el.node(item, scope)))
+                operands.append(item)
+        else:
+            assert arg is not None
+            inputs.append((yield el.node(arg.value, scope)))
+            operands.append(arg.value)
+    return el.op(name, [*inputs, *extra], e.span, scope, operands, **attrs)
+
+
+def _is_dtype(e: ast.Expr) -> bool:
+    return isinstance(e, ast.Name) and e.id in DTYPES
+
+
+def _name_of(e: ast.Expr) -> Task:
+    yield from ()
+    assert isinstance(e, ast.Name)
+    return DTYPES[e.id]
+
+
+def _int(value: Any, name: str, span: Span) -> int:
+    number = plain_const(value) if isinstance(value, Node) else None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise error("F108", span, name=name, wanted="an integer known before the run")
+    return number
+
+
+def _axis(value: Any, name: str, span: Span) -> int | tuple[int, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, Record):
+        return tuple(_int(v, name, span) for v in value.items)
+    if isinstance(value, Node) and value.op.name == "const" and value.rank == 1:
+        return tuple(value.value)
+    return _int(value, name, span)
+
+
+def _flag(value: Any, name: str, span: Span) -> bool:
+    flag = plain_const(value) if isinstance(value, Node) else None
+    if not isinstance(flag, bool):
+        raise error("F108", span, name=name, wanted="True or False")
+    return flag
+
+
+def _real(value: Any, name: str, span: Span) -> float:
+    number = plain_const(value) if isinstance(value, Node) else None
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        raise error("F108", span, name=name, wanted="a number known before the run")
+    return float(number)
+
+
+def _dtype(value: Any, name: str, span: Span) -> Any:
+    if value in DTYPES.values():
+        return value
+    raise error("F108", span, name=name, wanted="a dtype such as f64")
+
+
+_STATIC: dict[str, Callable[[Any, str, Span], Any]] = {
+    "axis": _axis,
+    "axes": _axis,
+    "keepdims": _flag,
+    "reverse": _flag,
+    "equal_nan": _flag,
+    "ddof": _int,
+    "rtol": _real,
+    "atol": _real,
+    "dtype": _dtype,
+}
+
+
+def _shape(el: Elaborator, e: ast.Expr, scope: Scope, extra: list[Node]) -> Task:
+    """A shape argument: sizes known before the run, and inputs for the others (see `ops.shape`)."""
+    if isinstance(e, ast.TupleLit):
+        parts: Sequence[ast.Expr] = [a.value for a in e.items]
+    else:
+        parts = e.items if isinstance(e, ast.ListLit) else [e]
+    shape: list[Dim] = []
+    runtime: list[int] = []
+    for part in parts:
+        x = yield el.node(part, scope)
+        if x.rank or not x.dtype.is_integer:
+            raise error("T157", part.span, found=x.type)
+        size = as_dim(x)
+        if size is None:
+            runtime.append(len(shape))
+            extra.append(x.cast(I64))
+            size = unknown_dim()
+        elif size.is_const and size.const < -1:
+            raise error("T159", part.span, size=size)
+        shape.append(size)
+    return tuple(shape), tuple(runtime)
+
+
+def _arange(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
+    """`arange(stop)`, `arange(start, stop)`, `arange(start, stop, step)`."""
+    names = ("stop",) if len(e.args) == 1 else ("start", "stop", "step")
+    bound = bind(e, "`arange`", names, ("stop",))
+    nodes = {}
+    for name, default in (("start", 0), ("stop", 0), ("step", 1)):
+        if name in bound:
+            nodes[name] = yield el.node(bound[name].value, scope)
+            if nodes[name].rank:
+                raise error("T157", bound[name].span, found=nodes[name].type)
+        else:
+            nodes[name] = el.graph.literal(default, e.span)
+    start, stop = as_dim(nodes["start"]), as_dim(nodes["stop"])
+    size = None
+    if start is not None and stop is not None and is_const(nodes["step"], 1):
+        length = stop - start
+        if length.is_const:
+            size = Dim(max(0, length.const))
+        elif length.const >= 0 and all(k >= 0 for _, k in length.terms):
+            size = length
+    inputs = [nodes["start"], nodes["stop"], nodes["step"]]
+    if all(n.type.weak for n in inputs):
+        inputs = [n.cast(n.dtype) for n in inputs]
+    return el.op("arange", inputs, e.span, scope, size=size)
+
+
+def _cast(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
+    """`f32(x)`: the dtype as a function."""
+    assert isinstance(e.func, ast.Name)
+    bound = bind(e, f"`{e.func.id}`", ("x",), ("x",))
+    x = yield el.node(bound["x"].value, scope)
+    return el.op("cast", [x], e.span, scope, [bound["x"].value], dtype=DTYPES[e.func.id])
+
+
+# ---------------------------------------------------------------- templates
+
+
+def _template(el: Elaborator, e: ast.Call, found: TemplateDef, scope: Scope) -> Task:
+    """A template's body with its parameters bound; where it differentiates, arguments go in afterwards."""
+    decl = found.decl
+    caller: Scope | None = scope
+    while caller is not None and caller.kind in ("template", "inline"):
+        if caller.owner is found:
+            raise error("N109", e.span, name=found.name, labels=[Label(found.span, "defined here")])
+        caller = caller.caller
+    params = {p.name.id: p for p in decl.params}
+    required = [p for p, decl_ in params.items() if decl_.default is None]
+    bound = bind(e, f"`{found.name}`", list(params), required)
+    inner = Scope(found.scope.unit, "template", found.scope, found, e.span, scope)
+    differentiates = _mentions_gradient(decl.value)
+    holes: dict[Node, Node] = {}
+    for name, p in params.items():
+        arg = bound.get(name)
+        if arg is not None:
+            value = yield el.expr(arg.value, scope)
+        else:
+            assert p.default is not None
+            value = yield el.expr(p.default, found.scope)
+        span = arg.value.span if arg is not None else p.span
+        if p.type is not None:
+            kind = found.scope.unit.tensor_type(p.type)
+            value = el.adapt(el.as_node(value, span), kind.dtype, span)
+            el.fit(value, kind, span, f"`{name}` of `{found.name}`", Label(p.span, "declared here"))
+        if differentiates and isinstance(value, Node) and not is_const(value):
+            hole = el.graph.leaf("hole", value.type.strong(), p.span, name=(id(e), name))
+            holes[hole] = value.cast(value.dtype)
+            value = hole
+        inner.names[name] = LocalDef(name, p.span, value)
+    result = yield el.expr(decl.value, inner)
+    if not holes:
+        return result
+    nodes = [result] if isinstance(result, Node) else list(result.items) if isinstance(result, Record) else []
+    put = replace_leaves(el, nodes, holes)
+    if isinstance(result, Node):
+        return put[0]
+    return Record(result.fields, tuple(put), result.named) if isinstance(result, Record) else result
+
+
+def _mentions_gradient(e: Any) -> bool:
+    """Whether a formula calls `grad` or its kin itself."""
+    todo = [e]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, ast.Call) and isinstance(x.func, ast.Name) and x.func.id in ("grad", "vjp", "jvp"):
+            return True
+        if isinstance(x, tuple):
+            todo.extend(x)
+        elif hasattr(x, "__dataclass_fields__") and not isinstance(x, Span):
+            todo.extend(
+                getattr(x, f) for f in x.__dataclass_fields__ if f not in ("span", "op_span", "op_spans")
+            )
+    return False
+
+
+# ---------------------------------------------------------------- gradients and commands
+
+
+def _form(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
+    if name == "grad":
+        return (yield _grad(el, e, scope))
+    if name in ("vjp", "jvp"):
+        return (yield _product(el, e, name, scope))
+    if name == "load" and scope.is_command():
+        return (yield _load(el, e, scope))
+    hint = (
+        "write it on a line of its own"
+        if name != "batches"
+        else "write `for xb, yb in batches(x, y, size = 128) { ... }`"
+    )
+    raise error("F121", e.span, name=name, hint=hint)
+
+
+def _load(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
+    bound = bind(e, "`load`", ("path", "key"), ("path",))
+    texts: dict[str, str] = {}
+    for name, arg in bound.items():
+        value = yield el.expr(arg.value, scope)
+        if not isinstance(value, Text):
+            raise error("F108", arg.span, name=name, wanted='a string such as "data.npz"')
+        texts[name] = value.value
+    loaded = el.program.host.load_value(texts["path"], texts.get("key"), e.span, scope.unit)
+    return el.value(loaded, e.span, scope)
+
+
+def _names(el: Elaborator, args: Sequence[ast.Arg], what: str, scope: Scope) -> Task:
+    """The nodes that a gradient is taken for: each must be a name."""
+    out = []
+    for arg in args:
+        if not isinstance(arg.value, ast.Name | ast.Field):
+            raise error("F130", arg.span, what=what)
+        x = yield el.node(arg.value, scope)
+        if x.op.name not in ("tensor", "shared", "named", "hole", "value", "draw"):
+            raise error("F130", arg.span, what=what)
+        if x.dtype.kind != "f":
+            raise error("F131", arg.span, name=arg.value.span.text, found=x.type)
+        out.append(x)
+    return out
+
+
+def _grad(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
+    """`grad(cost, a, b)`: the cost stabilised as it is written, then one reverse walk."""
+    inner = _inline(scope)
+    options = [a for a in e.args if a.name is not None]
+    args = [a for a in e.args if a.name is None]
+    if len(args) < 2:
+        raise error("F106", e.span, what="`grad`", names="`cost` and a name", count="s")
+    zero = False
+    for option in options:
+        assert option.name is not None
+        value = yield el.expr(option.value, scope)
+        if (
+            option.name.id != "disconnected"
+            or not isinstance(value, Text)
+            or value.value not in ("zero", "error")
+        ):
+            raise error("F132", option.span)
+        zero = value.value == "zero"
+    cost = yield el.node(args[0].value, inner)
+    if cost.rank or cost.dtype.kind != "f":
+        hint = f"take its mean or sum: `grad(mean({args[0].value.span.text}), ...)`" if cost.rank else None
+        raise error("F133", args[0].span, found=el.type_text(cost), hint=hint)
+    wrt = yield _names(el, args[1:], "grad", inner)
+    stable, wrt_nodes = _stable(el, cost, wrt)
+    found = gradients.grad(stable, wrt_nodes)
+    results = []
+    for arg, w, g in zip(args[1:], wrt, found, strict=True):
+        if g is None:
+            if not zero:
+                raise _disconnected(el, cost, w, arg.span, args[0].span)
+            g = zeros_like(w)
+        results.append(g.cast(w.dtype))
+    if len(results) == 1:
+        return results[0]
+    return Record(tuple(f"out{k}" for k in range(len(results))), tuple(results))
+
+
+def _inline(scope: Scope) -> Scope:
+    """In a command, calls inside a gradient are expanded rather than run."""
+    return Scope(scope.unit, "inline", scope, caller=scope) if scope.is_command() else scope
+
+
+def _stable(el: Elaborator, out: Node, wrt: Sequence[Node]) -> tuple[Node, list[Node]]:
+    """The formula in stable form, with what it is differentiated for as it stands in there."""
+    names = {w.attr("name") for w in wrt if w.op.name == "named"}
+    (stable,) = stabilise([out], el.opaque | names)
+    if not names or stable is out:
+        return stable, list(wrt)
+    there = {n.attr("name"): n for n in toposort([stable]) if n.op.name == "named"}
+    return stable, [there.get(w.attr("name"), w) if w.op.name == "named" else w for w in wrt]
+
+
+def _disconnected(el: Elaborator, cost: Node, w: Node, span: Span, cost_span: Span) -> TlangError:
+    cut = gradients.find_cut(cost, w)
+    name, hint = span.text, '`disconnected = "zero"` gives zeros'
+    if cut is None:
+        return error("F134", span, name=name, cost=cost_span.text, label="not in the cost", hint=hint)
+    reason = cut.op.cut or (
+        "a result that is no real number" if cut.dtype.kind != "f" else f"`{cut.op.name}`"
+    )
+    labels = [Label(cut.span, "the path is cut here")] if cut.span is not None else []
+    return error("F135", span, name=name, cost=cost_span.text, reason=reason, labels=labels, hint=hint)
+
+
+def _product(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
+    """`jvp(e, a, t)`: the derivative of e along t in a. `vjp(e, a, c)`: c pulled back to a."""
+    last = "tangent" if name == "jvp" else "cotangent"
+    bound = bind(e, f"`{name}`", ("e", "a", last), ("e", "a", last))
+    inner = _inline(scope)
+    out = yield el.node(bound["e"].value, inner)
+    (w,) = yield _names(el, [bound["a"]], name, inner)
+    seed = yield el.node(bound[last].value, inner)
+    like = w if name == "jvp" else out
+    if out.dtype.kind != "f":
+        raise error("F131", bound["e"].span, name=bound["e"].span.text, found=out.type)
+    seed = el.adapt(seed, like.dtype, bound[last].span)
+    el.fit(seed, like.type, bound[last].span, f"the {last}")
+    stable, (source,) = _stable(el, out, [w])
+    result = (
+        gradients.jvp(stable, source, seed) if name == "jvp" else gradients.vjp(stable, [source], seed)[0]
+    )
+    if result is None:
+        raise _disconnected(el, out, w, bound["a"].span, bound["e"].span)
+    return result
+
+
+# ---------------------------------------------------------------- draws
+
+
+def draw(el: Elaborator, e: ast.Expr, kind: Tensor, key: str, scope: Scope, span: Span) -> Task:
+    """The draw of `s.dist(args)` or `dist(args)` with a declared type."""
+    if not isinstance(e, ast.Call):
+        raise error("F122", e.span, hint="write `normal(0, 1)`, or `s.normal(0, 1)` for a stream s")
+    name_node = e.func.name if isinstance(e.func, ast.Field) else e.func
+    if isinstance(e.func, ast.Field):
+        stream = el.resolve(e.func.base, scope)
+        if not isinstance(stream, StreamDef):
+            if isinstance(stream, UnitDef):
+                raise error(
+                    "F122", e.span, hint="a stream of an import is written `alias.stream.normal(...)`"
+                )
+            raise error("F123", e.func.base.span, name=e.func.base.span.text)
+    if not isinstance(name_node, ast.Name) or name_node.id not in DISTRIBUTIONS:
+        near = did_you_mean(name_node.id, DISTRIBUTIONS) if isinstance(name_node, ast.Name) else None
+        hint = f"did you mean `{near}`?" if near else f"there are {listed(list(DISTRIBUTIONS))}"
+        raise error("F124", name_node.span, name=name_node.span.text, hint=hint)
+    row = DISTRIBUTIONS[name_node.id]
+    required = [p for p, d in zip(row.params, row.defaults, strict=True) if d is None]
+    bound = bind(e, f"`{row.name}`", row.params, required)
+    params, operands = [], []
+    for p, default in zip(row.params, row.defaults, strict=True):
+        if p in bound:
+            x = yield el.node(bound[p].value, scope)
+            x = el.convert(x, kind.dtype if row.kinds == "f" else I64, bound[p].span)
+            operands.append(bound[p].value)
+        else:
+            assert default is not None
+            x = el.graph.const(default, Tensor(kind.dtype), e.span)
+            operands.append(e)
+        params.append(x)
+    try:
+        return el.graph.make(
+            OPS["draw"], params, span, kind=kind, distribution=row.name, variable=key, state=key, held=False
+        )
+    except Mismatch as failure:
+        raise el.mismatch(failure, params, e.span, scope, operands) from None
+    except TlangError as failure:
+        from tlang.errors import placed
+
+        raise placed(failure, e.span, scope.uses()) from None

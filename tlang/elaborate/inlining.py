@@ -1,0 +1,149 @@
+"""Calls of functions: expanded in formulas, steps in commands; a callee's dimensions are renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tlang.elaborate.arguments import bind
+from tlang.elaborate.drafts import Draft, renamer
+from tlang.elaborate.scope import FunctionDef, Scope
+from tlang.elaborate.values import Record, as_dim
+from tlang.errors import Label, TlangError, error, placed
+from tlang.graph.node import OPS, Node, Param, rebuild
+from tlang.source import Span
+from tlang.syntax import ast
+from tlang.types import Dim, Mismatch, Symbol, fresh_symbol
+
+if TYPE_CHECKING:
+    from tlang.elaborate.expressions import Elaborator, Task
+
+
+def call(el: Elaborator, e: ast.Call, found: FunctionDef, scope: Scope) -> Task:
+    """A call: expanded in a formula, where the function must have no effects; a step in a command."""
+    draft = el.program.draft(found, el.opaque)
+    args = yield arguments(el, e, draft, scope)
+    if scope.kind == "command":
+        return el.command_call(draft, args, e, scope)
+    if draft.has_effects:
+        what = "updates" if draft.updates else "draws from"
+        names = ", ".join(f"`{k}`" for k in (draft.updates or draft.advances()))
+        raise error(
+            "F140",
+            e.span,
+            name=found.name,
+            what=what,
+            names=names,
+            labels=scope.uses(),
+            hint=f"write `set r = {found.name}(...)` at top level",
+        )
+    nodes = inline(el, draft, args, e, scope)
+    return nodes[0] if draft.fields is None else Record(draft.fields, tuple(nodes))
+
+
+def arguments(el: Elaborator, e: ast.Call, draft: Draft, scope: Scope) -> Task:
+    """The arguments as nodes of the parameters' dtypes, by name; defaults are left out."""
+
+    what = f"`{draft.definition.name}`"
+    required = [p.name for p in draft.params if p.default is None]
+    bound = bind(e, what, [p.name for p in draft.params], required)
+    out: dict[str, tuple[Node, Span]] = {}
+    for p in draft.params:
+        if p.name in bound:
+            arg = bound[p.name].value
+            x = yield el.node(arg, scope)
+            if x.rank != p.node.rank:
+                raise error(
+                    "T107",
+                    arg.span,
+                    what=f"`{p.name}` of {what}",
+                    wanted=p.node.type.declared(),
+                    found=el.type_text(x),
+                    labels=scope.uses(),
+                )
+            out[p.name] = (el.convert(x, p.node.dtype, arg.span), arg.span)
+    return out
+
+
+class Instance:
+    """One use of a draft: its dimensions renamed and tied to the arguments' sizes."""
+
+    def __init__(
+        self, el: Elaborator, draft: Draft, args: Mapping[str, tuple[Node, Span]], span: Span
+    ) -> None:
+        self.el = el
+        keep = {s for n in draft.reads if n.op.name == "shared" for d in n.type.shape for s in d.symbols()}
+        self._rename: dict[Symbol, Dim] = {s: Dim.of(s) for s in keep}
+        self.args: dict[Node, Node] = {}
+        self.sources: dict[Symbol, tuple[Node, int]] = {}
+        name = draft.definition.name
+        for p in draft.params:
+            x, where = args.get(p.name) or (self._default(p), span)
+            kind = p.node.type.with_shape(map(self.dim, p.node.type.shape))
+            el.fit(
+                x,
+                kind,
+                where,
+                f"`{p.name}` of `{name}`",
+                Label(p.node.span, f"{p.name} : {p.node.type.declared()}") if p.node.span else None,
+            )
+            self.args[p.node] = x
+            for axis, d in enumerate(kind.shape):
+                if len(d.terms) == 1 and d.const == 0 and d.terms[0][1] == 1:
+                    self.sources.setdefault(d.terms[0][0], (x, axis))
+
+    def _default(self, p: Param) -> Node:
+        assert p.default is not None
+        return rebuild([p.default], lambda n, _: None, self.el.graph)[0]
+
+    def dim(self, dim: Dim) -> Dim:
+        """A size of the draft as a size of the caller."""
+        for s in dim.symbols():
+            if s not in self._rename:
+                self._rename[s] = Dim.of(fresh_symbol(s.name))
+        return self.el.graph.solver.resolve(renamer(self._rename)(dim))
+
+
+def inline(
+    el: Elaborator, draft: Draft, args: Mapping[str, tuple[Node, Span]], e: ast.Call, scope: Scope
+) -> list[Node]:
+    """The outputs of a call as nodes of the caller's graph."""
+    instance = Instance(el, draft, args, e.span)
+
+    def put(node: Node, new: tuple[Node, ...]) -> Node | None:
+        if node in instance.args:
+            return instance.args[node]
+        if node.op.name == "dim":
+            return _size_node(el, node, instance)
+        return None
+
+    try:
+        nodes = rebuild(draft.outputs, put, el.graph, instance.dim)
+    except Mismatch as failure:
+        raise el.mismatch(failure, (), e.span, scope, ()) from None
+    except TlangError as failure:
+        raise placed(failure, e.span, scope.uses()) from None
+    params = {p.node for p in draft.params}
+    for n in draft.reads:
+        if n not in params:
+            leaf = rebuild([n], put, el.graph, instance.dim)[0]
+            el.read(leaf, e.span, scope)
+    return nodes
+
+
+def _size_node(el: Elaborator, node: Node, instance: Instance) -> Node:
+    """A dimension read in a callee: the caller's size, taken from the argument where it is computed."""
+    dim = instance.dim(node.attr("dim"))
+    total: Node | None = None
+    for s, k in dim.terms:
+        source = next(
+            ((x, axis) for x, axis in instance.sources.values() if x.shape[axis] == Dim.of(s)), None
+        )
+        if s.rigid or source is None:
+            return el.graph.make(OPS["dim"], (), node.span, dim=dim)
+        part = source[0].apply("size", axis=source[1])
+        part = part if k == 1 else part * k
+        total = part if total is None else total + part
+    if total is None or as_dim(total) is not None:
+        return el.graph.make(OPS["dim"], (), node.span, dim=dim)
+    return total + dim.const if dim.const else total
