@@ -1,0 +1,241 @@
+"""The definition of what a graph means: its nodes in order, each by the NumPy meaning of its row.
+
+Slow and obvious. Compiled backends must agree with it; it is also the first tier, which answers at
+once. A graph becomes a :class:`Tape`, a list of NumPy calls over numbered slots, made once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tlang.errors import TlangError, error, placed
+from tlang.graph.node import Node, toposort
+from tlang.types import Dim, DType, Symbol, Tensor
+
+Array = Any
+Sizes = dict[Symbol, int]
+Leaf = Callable[[Node], Array]
+Draw = Callable[[Node, Sequence[Array], tuple[int, ...]], Array]
+
+
+def constant(node: Node) -> Array:
+    """The array, or NumPy scalar, of a const node."""
+    try:
+        return np.array(node.value, dtype=node.dtype.numpy_name).reshape(_const_shape(node.type))[()]
+    except OverflowError:
+        raise error("T124", node.span, value=node.value, dtype=node.dtype) from None
+
+
+def _const_shape(kind: Tensor) -> tuple[int, ...]:
+    return tuple(d.const for d in kind.shape)
+
+
+def evaluate_dims(value: Any, sizes: Sizes) -> Any:
+    """An attribute with every size as an integer; None for a size that is not known yet."""
+    if isinstance(value, Dim):
+        try:
+            return value.evaluate(sizes)
+        except KeyError:
+            return None
+    if isinstance(value, tuple):
+        return tuple(evaluate_dims(v, sizes) for v in value)
+    return value
+
+
+def _has_symbols(value: Any) -> bool:
+    if isinstance(value, Dim):
+        return not value.is_const
+    return isinstance(value, tuple) and any(map(_has_symbols, value))
+
+
+class Tape:
+    """The roots of a graph as NumPy calls; `reads` are leaves whose shapes also name sizes."""
+
+    def __init__(self, roots: Sequence[Node], reads: Sequence[Node] = ()) -> None:
+        order = toposort(roots)
+        slot = {node: i for i, node in enumerate(order)}
+        self.size = len(order)
+        self.roots = [slot[r] for r in roots]
+        self.leaves: list[tuple[int, Node]] = []
+        self.constants: list[tuple[int, Array]] = []
+        self.steps: list[tuple[Any, ...]] = []
+        last = {slot[x]: slot[node] for node in order for x in node.inputs}
+        kept = set(self.roots)
+        leaf_nodes: dict[tuple[str, Any], Node] = {}
+        for node in order:
+            i = slot[node]
+            if node.op.name == "const":
+                self.constants.append((i, constant(node)))
+            elif node.op.name in ("tensor", "shared", "value"):
+                self.leaves.append((i, node))
+                leaf_nodes[node.op.name, node.attrs[1:]] = node
+            else:
+                inputs = tuple(slot[x] for x in node.inputs)
+                free = tuple(x for x in set(inputs) if last[x] == i and x not in kept)
+                self.steps.append((self._call(node), inputs, i, free, node))
+        others = {}
+        for n in reads:
+            if n.op.name in ("tensor", "shared", "value") and (n.op.name, n.attrs[1:]) not in leaf_nodes:
+                others[n.op.name, n.attrs[1:]] = n
+        self.others = [n for n in others.values() if any(not d.is_const for d in n.shape)]
+
+    def _call(self, node: Node) -> Callable[..., Array]:
+        """The node as a function of (sizes, draw, *inputs)."""
+        shape = node.shape
+        if node.op.name == "draw":
+            return lambda sizes, draw, *xs: draw(node, xs, _draw_shape(shape, sizes, xs))
+        meaning = node.op.numpy
+        assert meaning is not None, node
+        attrs = dict(node.attrs)
+        resolve = node.graph.solver.resolve
+        if any(isinstance(v, Dim | tuple) for v in attrs.values()):
+            from tlang.graph.node import map_dims
+
+            attrs = {k: map_dims(v, resolve) for k, v in attrs.items()}
+        if any(map(_has_symbols, attrs.values())):
+
+            def with_sizes(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
+                return meaning(np, *xs, **{k: evaluate_dims(v, sizes) for k, v in attrs.items()})
+
+            call: Callable[..., Array] = with_sizes
+        else:
+            fixed = partial(meaning, np, **{k: evaluate_dims(v, {}) for k, v in attrs.items()})
+
+            def plain(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
+                return fixed(*xs)
+
+            call = plain
+        if not node.op.dynamic:
+            return call
+
+        def checked(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
+            out = call(sizes, draw, *xs)
+            bind_result(out.shape, shape, sizes)
+            return out
+
+        return checked
+
+    def run(self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None) -> list[Array]:
+        """The roots' values; `leaf` gives the leaves, `sizes` what is known of the call's sizes."""
+        slots: list[Array] = [None] * self.size
+        sizes = {} if sizes is None else sizes
+        for i, value in self.constants:
+            slots[i] = value
+        bound: list[tuple[str, Node, tuple[int, ...]]] = []
+        for i, node in self.leaves:
+            slots[i] = value = leaf(node)
+            if node.type.shape:
+                bound.append((leaf_name(node), node, value.shape))
+        for node in self.others:
+            bound.append((leaf_name(node), node, np.shape(leaf(node))))
+        if bound:
+            bind_sizes(bound, sizes)
+        at: Node | None = None
+        try:
+            with np.errstate(all="ignore"):
+                for call, inputs, i, free, node in self.steps:
+                    at = node
+                    slots[i] = call(sizes, draw, *[slots[x] for x in inputs])
+                    for x in free:
+                        slots[x] = None
+        except TlangError as e:
+            raise placed(e, at.span if at is not None else None) from None
+        except MemoryError:
+            raise error("R121", at.span if at is not None else None) from None
+        except (ValueError, IndexError, TypeError, OverflowError) as e:
+            raise error("R120", at.span if at is not None else None, what=str(e)) from None
+        return [slots[r] for r in self.roots]
+
+
+def leaf_name(node: Node) -> str:
+    """What a message calls a leaf."""
+    name = str(node.attr("name"))
+    inside = name.partition("(")[2].rstrip(")")
+    return inside or name
+
+
+def _draw_shape(shape: Sequence[Dim], sizes: Sizes, params: Sequence[Array]) -> tuple[int, ...]:
+    """A draw's shape: declared sizes, `_` from the parameters."""
+    common = np.broadcast_shapes(*(np.shape(p) for p in params))
+    out = []
+    for axis, dim in enumerate(shape):
+        size = evaluate_dims(dim, sizes)
+        at = axis - len(shape) + len(common)
+        if size is None:
+            size = common[at] if at >= 0 else None
+        if size is None:
+            raise error("R122", size=dim)
+        out.append(size)
+    return tuple(out)
+
+
+# ---------------------------------------------------------------- sizes of a call
+
+
+def bind_sizes(leaves: Sequence[tuple[str, Node, tuple[int, ...]]], sizes: Sizes) -> None:
+    """Gives every named size its value from actual shapes; two values for one are an error."""
+    origin: dict[Symbol, str] = {}
+    pending = []
+    for name, node, actual in leaves:
+        shape = node.shape
+        if len(shape) != len(actual):
+            raise error("R130", node.span, name=name, wanted=node.type.declared(), found=len(actual))
+        for axis, (dim, size) in enumerate(zip(shape, actual, strict=True)):
+            if dim.terms or dim.const != size:
+                pending.append((name, node, axis, dim, size))
+    while pending:
+        rest = []
+        for item in pending:
+            name, node, axis, dim, size = item
+            unknown = [(s, k) for s, k in dim.terms if s not in sizes]
+            if not unknown:
+                have = dim.evaluate(sizes)
+                if have != size:
+                    raise _size_error(name, node, axis, dim, size, have, origin)
+            elif len(unknown) == 1:
+                symbol, k = unknown[0]
+                others = size - dim.const - sum(sizes[s] * c for s, c in dim.terms if s in sizes)
+                if others % k or others // k < 0:
+                    raise _size_error(name, node, axis, dim, size, None, origin)
+                sizes[symbol] = others // k
+                origin[symbol] = f"`{name}` (axis {axis})"
+            else:
+                rest.append(item)
+        if len(rest) == len(pending):
+            return
+        pending = rest
+
+
+def _size_error(
+    name: str, node: Node, axis: int, dim: Dim, size: int, have: int | None, origin: dict[Symbol, str]
+) -> TlangError:
+    declared = node.type.shape[axis]
+    shown = declared.alias or str(dim)
+    sources = [f"{s.name} comes from {origin[s]}" for s in dim.symbols() if s in origin]
+    wanted = f"{have}" if have is not None else f"of the form {dim}"
+    if shown != wanted:
+        wanted = f"{shown} = {wanted}" if have is not None else wanted
+    return error("R131", node.span, name=name, axis=axis, found=size, wanted=wanted, notes=sources)
+
+
+def bind_result(actual: tuple[int, ...], shape: Sequence[Dim], sizes: Sizes) -> None:
+    """Checks the actual sizes of a result against its type; sizes met for the first time get a value."""
+    for dim, size in zip(shape, actual, strict=True):
+        unknown = [(s, k) for s, k in dim.terms if s not in sizes]
+        if not unknown:
+            wanted = dim.evaluate(sizes)
+            if wanted != size:
+                if wanted < 0:
+                    raise error("R113", size=wanted)
+                raise error("R132", wanted=f"{dim} = {wanted}" if dim.terms else wanted, found=size)
+        elif len(unknown) == 1 and unknown[0][1] == 1:
+            sizes[unknown[0][0]] = size - dim.const - sum(sizes[s] * c for s, c in dim.terms if s in sizes)
+
+
+def numpy_dtype(dtype: DType) -> Any:
+    """The NumPy dtype of a dtype."""
+    return np.dtype(dtype.numpy_name)

@@ -1,0 +1,528 @@
+"""A session: a program with its state, the calls of its functions, and the run of its commands.
+
+The only place with effects. A call is a transaction: outputs and new values are computed first,
+then everything is stored; an error leaves shared values and streams as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlang.elaborate import plans
+from tlang.elaborate.checking import check_commands
+from tlang.elaborate.commands import Commands
+from tlang.elaborate.plans import Evaluation
+from tlang.elaborate.program import Host, Program
+from tlang.elaborate.scope import FunctionDef, RandomDef, RecordType, SharedDef, StreamDef, Unit, ValueDef
+from tlang.elaborate.values import Dynamic, StateRef, Text
+from tlang.errors import TlangError, error, join_errors
+from tlang.graph.node import Function, Node, Param
+from tlang.interpret import Tape, bind_sizes, constant
+from tlang.run import rng
+from tlang.run.state import Streams, draw
+from tlang.run.text import format_value
+from tlang.source import Source, Span
+from tlang.syntax import ast
+from tlang.types import FROM_NUMPY, Dim, Tensor
+
+Array = Any
+Results = tuple[Array, ...]
+
+
+class Session(Host):
+    """One running program. `write` receives what `print` and bare expressions show."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        seed: int = 0,
+        unused: str = "error",
+        write: Callable[[str], None] | None = None,
+    ) -> None:
+        self.program = Program(Unit(source), self, unused)
+        self.unit = self.program.main
+        self.write = write if write is not None else lambda text: print(text, flush=True)
+        self.shared: dict[str, Array] = {}
+        self.values: dict[str, Any] = {}
+        self.streams = Streams(self.program, seed)
+        self._tapes: dict[int, tuple[object, list[Tape]]] = {}
+        self._calls: dict[Function, Tape] = {}
+        self._loaded = 0
+        self._checking = False
+        self.last: Any = None
+
+    # ------------------------------------------------------------ files
+
+    def resolve(self, path: str, unit: Unit | None = None) -> str:
+        """A path of a program: relative to its source file, or to the working directory without one."""
+        base = (unit or self.unit).source.path
+        return os.path.join(os.path.dirname(base), path) if base is not None else path
+
+    def read_source(self, path: str, importer: Unit, span: Span) -> Source:
+        """The text of an imported file."""
+        from tlang.run.files import read_source
+
+        return read_source(path, self.resolve(path, importer), span)
+
+    def load_value(self, path: str, key: str | None, span: Span, unit: Unit) -> ValueDef:
+        """Reads a data file; the value gets a name of its own. A check does not open files."""
+        if self._checking:
+            raise Dynamic
+        from tlang.run import data
+
+        array = data.read(self.resolve(path, unit), key, span, shown=path)
+        self._loaded += 1
+        name = f"%load{self._loaded}"
+        self.values[name] = array
+        return ValueDef(name, span, type_of(array))
+
+    # ------------------------------------------------------------ programs
+
+    def declare(self, tree: ast.Program, replace: bool = False) -> list[ast.Command | ast.SharedDecl]:
+        """Enters a program's declarations and checks all of it; returns the commands to run.
+
+        An error leaves the program as it was.
+        """
+        names, known = dict(self.unit.scope.names), dict(self.unit.values)
+        commands, errors = self.enter(tree, replace)
+        if errors:
+            self.unit.scope.names.clear()
+            self.unit.scope.names.update(names)
+            self.unit.values.clear()
+            self.unit.values.update(known)
+            self.program.forget()
+            raise join_errors(errors)
+        return commands
+
+    def enter(
+        self, tree: ast.Program, replace: bool = False
+    ) -> tuple[list[ast.Command | ast.SharedDecl], list[TlangError]]:
+        """Enters declarations; returns the commands, and all errors of the whole program."""
+        collected = self.program.add(tree, self.unit, replace)
+        errors = list(collected.errors)
+        self._checking = True
+        try:
+            errors += [e for u in self.program.all_units() for e in self.program.check_definitions(u)]
+            errors += check_commands(self.program, collected.commands)
+        finally:
+            self._checking = False
+        self._calls.clear()
+        for unit in self.program.all_units():
+            if unit is not self.unit and not errors:
+                self._initialise(unit)
+        return collected.commands, errors
+
+    def try_initialise(self, c: ast.Command | ast.SharedDecl) -> None:
+        """Runs the line of a shared value where that needs no command that was skipped."""
+        if isinstance(c, ast.SharedDecl):
+            with contextlib.suppress(TlangError):
+                self.command(c)
+
+    def forget_tapes(self) -> None:
+        """Drops what was made for the expressions of one command."""
+        self._tapes.clear()
+
+    def value_of(self, name: str) -> Any:
+        """A value made by `set`: an array, a state, or a named tuple of a record's fields."""
+        kind = self.unit.values[name].type
+        if isinstance(kind, RecordType):
+            items = [self.values[f"{name}.{f}"] for f in kind.fields]
+            return namedtuple(name, kind.fields, rename=True)(*items)
+        return self.values[name]
+
+    def store_shared(self, found: SharedDef, value: Array) -> None:
+        """Stores a shared value whose dtype and rank fit; its sizes are checked."""
+        self._check_declared(found.type, value, found.name, found.span)
+        self.shared = {**self.shared, found.key: value}
+
+    def _initialise(self, unit: Unit) -> None:
+        """The shared values of an imported file: its commands do not run, its declarations do."""
+        for found in unit.scope.names.values():
+            if isinstance(found, SharedDef) and found.key not in self.shared:
+                value = Commands(self.program).initial(found)
+                self._store_initial(found, self.evaluate(value)[0])
+
+    def run(self, commands: Sequence[ast.Command | ast.SharedDecl]) -> None:
+        """Runs commands in order."""
+        for c in commands:
+            self.command(c)
+
+    def command(self, c: ast.Command | ast.SharedDecl) -> None:
+        """Plans one command against the values that exist by now, and executes it."""
+        known = dict(self.unit.values)
+        try:
+            self.execute(Commands(self.program).plan(c))
+        finally:
+            self.forget_tapes()
+            self._settle_types(known)
+
+    def _settle_types(self, known: dict[str, ValueDef]) -> None:
+        """After a command, values have the types of what is stored; what was not stored has none."""
+        for name in [n for n in self.unit.values if n not in self.values and not self._is_record(n)]:
+            if name in known and name in self.values:
+                self.unit.values[name] = known[name]
+            else:
+                del self.unit.values[name]
+
+    def _is_record(self, name: str) -> bool:
+        kind = self.unit.values[name].type
+        return isinstance(kind, RecordType) and all(f"{name}.{f}" in self.values for f in kind.fields)
+
+    # ------------------------------------------------------------ functions
+
+    def call(self, function: Function, args: Mapping[str, Array]) -> Results:
+        """One call as a transaction: everything is computed, then state and streams are stored."""
+        tape = self._calls.get(function)
+        if tape is None:
+            tape = self._calls[function] = Tape(
+                function.roots(), [*function.reads, *(p.node for p in function.params)]
+            )
+        inputs = {
+            p.node.attr("name"): args[p.name] if p.name in args else self.default(p) for p in function.params
+        }
+        after: dict[str, rng.State] = {}
+
+        def leaf(node: Node) -> Array:
+            if node.op.name == "tensor":
+                return inputs[node.attr("name")]
+            return self.shared_value(node.attr("name"), node.span)
+
+        def drawn(node: Node, params: Sequence[Array], shape: tuple[int, ...]) -> Array:
+            key = node.attr("state")
+            numbers, after[key] = draw(self.streams.state(key), node, params, shape)
+            return numbers
+
+        results = tape.run(leaf, drawn)
+        count = len(function.outputs)
+        updates = dict(zip(function.updates, results[count:], strict=True))
+        self._check_sizes(updates, function)
+        for key in function.advances:
+            if key not in after:  # rewriting may have removed the draw; the call reaches it all the same
+                after[key] = self._advanced(key, function)
+        if updates:
+            self.shared = {**self.shared, **updates}
+        for key in function.advances:
+            self.streams.states[key] = after[key]
+        return tuple(results[:count])
+
+    def default(self, p: Param) -> Array:
+        """The value of a parameter that a call leaves out."""
+        assert p.default is not None
+        if p.default.op.name == "const":
+            return constant(p.default)
+        return Tape([p.default]).run(_no_leaf, _no_draw)[0]
+
+    def _advanced(self, key: str, function: Function) -> rng.State:
+        state = self.streams.state(key)
+        if isinstance(state, rng.PhiloxState):
+            return rng.PhiloxState(state.key, (state.counter + 1) % 2**64)
+        draft = self.program.draft(self._definition(function))
+        from tlang.graph.node import toposort
+
+        node = next(n for n in toposort(draft.roots()) if n.op.name == "draw" and n.attr("state") == key)
+        tape = Tape([node], draft.reads)
+        found: list[rng.State] = []
+
+        def drawn(n: Node, params: Sequence[Array], shape: tuple[int, ...]) -> Array:
+            numbers, after = draw(self.streams.state(n.attr("state")), n, params, shape)
+            if n is node:
+                found.append(after)
+            return numbers
+
+        tape.run(lambda n: self.shared_value(n.attr("name"), n.span), drawn)
+        return found[0]
+
+    def _definition(self, function: Function) -> FunctionDef:
+        for unit in self.program.all_units():
+            for d in unit.scope.names.values():
+                if isinstance(d, FunctionDef) and self.program.function(d) is function:
+                    return d
+        raise AssertionError(function.name)
+
+    def _check_sizes(self, updates: Mapping[str, Array], function: Function) -> None:
+        """Constant sizes of a state stay; only what the run decided can still differ."""
+        for key, value in updates.items():
+            found = self.shared_def(key)
+            kind = found.type
+            assert kind is not None
+            for axis, (d, size) in enumerate(zip(kind.shape, np.shape(value), strict=True)):
+                if d.is_const and d.const != size:
+                    raise error(
+                        "R131", function.updates[key].span, name=key, axis=axis, found=size, wanted=d.const
+                    )
+
+    def shared_def(self, key: str) -> SharedDef:
+        """The definition of a shared value."""
+        for unit in self.program.all_units():
+            if key.startswith(unit.prefix):
+                found = unit.scope.names.get(key[len(unit.prefix) :])
+                if isinstance(found, SharedDef):
+                    return found
+        raise AssertionError(key)
+
+    def shared_value(self, key: str, span: Span | None) -> Array:
+        """A shared value; before its line has run it has none."""
+        try:
+            return self.shared[key]
+        except KeyError:
+            raise error("R150", span, name=key) from None
+
+    # ------------------------------------------------------------ expressions
+
+    def evaluate(self, e: Evaluation) -> list[Any]:
+        """The items of an expression; its calls run in order, each a transaction."""
+        tapes = self._tapes.get(id(e))
+        if tapes is None:
+            made = [Tape([e.nodes[i] for i in step.args.values()], e.reads) for step in e.steps]
+            made.append(Tape([e.nodes[i] for i in e.items if isinstance(i, int)], e.reads))
+            tapes = self._tapes[id(e)] = (e, made)
+        versions = [self.shared]
+        results: dict[str, Array] = {}
+        memo: dict[str, tuple[Array, rng.State]] = {}
+        before = {key: self.streams.state(key) for key in e.advances}
+
+        def leaf(node: Node) -> Array:
+            name = node.attr("name")
+            if node.op.name == "shared":
+                version = versions[node.attr("version")]
+                return version[name] if name in version else self.shared_value(name, node.span)
+            if name in results:
+                return results[name]
+            if name in self.values:
+                return self.values[name]
+            raise error("R151", node.span, name=name)
+
+        def drawn(node: Node, params: Sequence[Array], shape: tuple[int, ...]) -> Array:
+            variable, key = node.attr("variable"), node.attr("state")
+            if variable not in memo:
+                state = before[key] if key in before else self.streams.state(key)
+                memo[variable] = draw(state, node, params, shape)
+                if key in before:
+                    self.streams.states[key] = memo[variable][1]
+            return memo[variable][0]
+
+        done = 0
+        try:
+            for step, tape in zip(e.steps, tapes[1], strict=False):
+                values = tape.run(leaf, drawn)
+                function = self.program.function(step.function)
+                outputs = self.call_checked(function, dict(zip(step.args, values, strict=True)), step.span)
+                done += 1
+                results.update(zip(step.results, outputs, strict=True))
+                if function.has_effects:
+                    versions.append(self.shared)
+            final = iter(tapes[1][-1].run(leaf, drawn))
+        except TlangError:
+            if not done:
+                self.streams.states.update(before)
+            raise
+        return [
+            next(final) if isinstance(i, int) else i.value if isinstance(i, Text) else self.read_state(i)
+            for i in e.items
+        ]
+
+    def call_checked(self, function: Function, args: Mapping[str, Array], span: Span) -> Results:
+        """A call whose errors without a place get that of the call."""
+        try:
+            return self.call(function, args)
+        except TlangError as e:
+            from tlang.errors import placed
+
+            raise placed(e, span) from None
+
+    def read_state(self, ref: StateRef) -> Any:
+        """The state, or the seed, that an expression names."""
+        found = ref.definition
+        if isinstance(found, ValueDef):
+            return self.values[found.name]
+        assert isinstance(found, RandomDef | StreamDef)
+        if ref.what == "seed":
+            return np.int64(self.streams.seed_of(found))
+        return self.streams.state(found.key)
+
+    # ------------------------------------------------------------ commands
+
+    def execute(self, plan: plans.Plan) -> None:
+        """Runs one plan."""
+        match plan:
+            case plans.SetPlan():
+                self._set(plan)
+            case plans.EchoPlan(value=e, quiet=quiet):
+                items = self.evaluate(e)
+                if items and not quiet:
+                    self.last = items[0] if e.fields is None else dict(zip(e.fields, items, strict=True))
+                    self.write(format_value(items, e.fields))
+            case plans.PrintPlan(value=e):
+                self.write(
+                    " ".join(v if isinstance(v, str) else format_value([v], None) for v in self.evaluate(e))
+                )
+            case plans.CheckPlan(value=e, message=message, span=span):
+                if not bool(self.evaluate(e)[0]):
+                    raise error(
+                        "C101", span, message=f": {message}" if message else "", notes=self._operands(e)
+                    )
+            case plans.InitPlan(shared=defs, values=values):
+                results = [self.evaluate(v)[0] for v in values]
+                for found, value in zip(defs, results, strict=True):
+                    self._store_initial(found, value)
+            case plans.SavePlan():
+                from tlang.run import data
+
+                arrays = [np.asarray(v) for v in self.evaluate(plan.value)]
+                named = list(zip(plan.names, arrays, strict=True))
+                data.write(self.resolve(plan.path, plan.unit), named, plan.span, shown=plan.path)
+            case plans.BenchPlan(value=e, span=span):
+                from tlang.run.bench import bench
+
+                self.write(bench(self, e, span))
+            case _:
+                self._loop(plan)
+
+    def _operands(self, e: Evaluation) -> list[str]:
+        """What a failed check compared: the values on both sides, where they are small."""
+        item = e.items[0]
+        node = e.nodes[item] if isinstance(item, int) else None
+        if node is None or e.steps or len(node.inputs) != 2 or any(x.op.name == "draw" for x in _all(node)):
+            return []
+        pair = Evaluation(node.inputs, (), (0, 1), None, (), e.reads, e.span)
+        try:
+            values = self.evaluate(pair)
+        except TlangError:
+            return []
+        return [
+            f"{side:<5} {format_value([v], None)}"
+            for side, v in zip(("left", "right"), values, strict=True)
+            if np.size(v) <= 8
+        ]
+
+    def _store_initial(self, found: SharedDef, value: Array) -> None:
+        if found.decl.type is None:
+            actual = type_of(value)
+            if found.type != actual:
+                found.type = actual
+                self.program.forget()
+                self._calls.clear()
+        self._check_declared(found.type, value, found.name, found.span)
+        self.shared = {**self.shared, found.key: np.asarray(value)[()]}
+
+    def _check_declared(self, kind: Tensor | None, value: Array, name: str, span: Span) -> None:
+        if kind is not None and kind.shape:
+            leaf = _leaf(kind, name, span)
+            bind_sizes([(name, leaf, np.shape(value))], {})
+
+    def _set(self, plan: plans.SetPlan) -> None:
+        items = self.evaluate(plan.value)
+        if plan.value.fields is not None:
+            (target,) = plan.targets
+            if target.kind == "value":
+                for field, item in zip(plan.value.fields, items, strict=True):
+                    self.values[f"{target.name}.{field}"] = item
+                self.values.pop(target.name, None)
+                kinds = tuple(type_of(v) for v in items)
+                self.unit.values[target.name] = ValueDef(
+                    target.name, target.span, RecordType(plan.value.fields, kinds)
+                )
+            return
+        for target, item in zip(plan.targets, items, strict=True):
+            if target.kind in ("value", "shared") and not isinstance(
+                item, rng.PhiloxState | rng.Mt19937State
+            ):
+                self._check_declared(target.type, item, target.name, target.span)
+        for target, item in zip(plan.targets, items, strict=True):
+            self._store(target, item)
+
+    def _store(self, target: plans.Target, item: Any) -> None:
+        if target.kind == "value":
+            self.store_value(target.name, item, target.type, target.span)
+        elif target.kind == "shared":
+            assert target.shared is not None
+            self.shared = {**self.shared, target.shared.key: item}
+        elif target.kind == "state":
+            assert target.state is not None
+            found = target.state.definition
+            assert isinstance(found, RandomDef | StreamDef)
+            if target.state.what == "seed":
+                self.streams.reseed(found, int(item), target.span)
+            else:
+                self.streams.assign(found.key, item, target.span)
+
+    def store_value(self, name: str, item: Any, declared: Tensor | None, span: Span | None) -> None:
+        """Stores a value made by `set`; without a declared type its actual sizes are its dimensions."""
+        kind: Tensor | str = "state"
+        if not isinstance(item, rng.PhiloxState | rng.Mt19937State):
+            kind = declared if declared is not None else type_of(item)
+        self.values[name] = item
+        before = self.unit.values.get(name)
+        self.unit.values[name] = ValueDef(name, before.span if before is not None else span, kind)
+
+    # ------------------------------------------------------------ loops
+
+    def _loop(self, plan: plans.Plan) -> None:
+        match plan:
+            case plans.RepeatPlan(count=count, name=name, body=body, span=span):
+                n = int(self.evaluate(count)[0])
+                if n < 0:
+                    raise error("R152", span, count=n)
+                for i in range(n):
+                    if name is not None:
+                        self.values[name] = np.int64(i)
+                    self._body(body)
+            case plans.RangePlan(name=name, start=start, stop=stop, body=body):
+                for i in range(int(self.evaluate(start)[0]), int(self.evaluate(stop)[0])):
+                    self.values[name] = np.int64(i)
+                    self._body(body)
+            case plans.BatchesPlan(names=names, arrays=arrays, size=size, body=body, span=span):
+                values = self.evaluate(arrays)
+                step = int(self.evaluate(size)[0])
+                if step < 1:
+                    raise error("R153", span, size=step)
+                for at in range(0, len(values[0]), step):
+                    for name, value in zip(names, values, strict=True):
+                        self.values[name] = value[at : at + step]
+                    self._body(body)
+            case _:
+                raise AssertionError(plan)
+        self._retype_loop(plan)
+
+    def _body(self, body: Sequence[plans.Plan]) -> None:
+        for p in body:
+            self.execute(p)
+
+    def _retype_loop(self, plan: plans.Plan) -> None:
+        """Loop variables and batches keep their last value, with its actual type."""
+        names = plan.names if isinstance(plan, plans.BatchesPlan) else (getattr(plan, "name", None),)
+        for name in names:
+            if name is not None and name in self.values:
+                self.store_value(name, self.values[name], None, plan.span)
+
+
+def _all(node: Node) -> list[Node]:
+    from tlang.graph.node import toposort
+
+    return toposort([node])
+
+
+def _leaf(kind: Tensor, name: str, span: Span) -> Node:
+    from tlang.graph.node import Graph
+
+    return Graph().leaf("value", kind, span, name=name)
+
+
+def _no_leaf(node: Node) -> Array:
+    raise AssertionError(node)
+
+
+def _no_draw(node: Node, params: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    raise AssertionError(node)
+
+
+def type_of(value: Array) -> Tensor:
+    """The type of an array: its actual sizes are its dimensions."""
+    return Tensor(FROM_NUMPY[np.asarray(value).dtype.name], tuple(map(Dim, np.shape(value))))
