@@ -1,0 +1,38 @@
+"""`tlang check`: everything that can be said of a program before it runs, without NumPy."""
+
+from __future__ import annotations
+
+import os
+
+from tlang.elaborate.checking import check_commands
+from tlang.elaborate.program import Host, Program
+from tlang.elaborate.scope import Unit
+from tlang.errors import Diagnostic, TlangError, join_errors
+from tlang.run.files import read_source
+from tlang.source import Source, Span
+from tlang.syntax.parse import parse
+
+
+class FileHost(Host):
+    """Reads imported files; data files are not opened."""
+
+    def read_source(self, path: str, importer: Unit, span: Span) -> Source:
+        """The text of an imported file, relative to its importer."""
+        base = os.path.dirname(importer.source.path) if importer.source.path is not None else ""
+        return read_source(path, os.path.join(base, path), span)
+
+
+def check_source(source: Source, unused: str = "error") -> list[Diagnostic]:
+    """All errors and warnings of a program, sorted by place."""
+    program = Program(Unit(source), FileHost(), unused)
+    try:
+        tree = parse(source)
+    except TlangError as e:
+        return list(e.diagnostics)
+    collected = program.add(tree, program.main)
+    errors = list(collected.errors)
+    for unit in program.all_units():
+        errors += program.check_definitions(unit)
+    errors += check_commands(program, collected.commands)
+    found = list(join_errors(errors).diagnostics) if errors else []
+    return sorted([*found, *program.warnings], key=Diagnostic.sort_key)

@@ -1,0 +1,226 @@
+"""The command line: `tlang run`, `check`, `test`.
+
+Results go to standard output, diagnostics to standard error. Exit status: 0; 1 the program is wrong
+or a check failed; 2 wrong usage; 70 a bug of tlang.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tlang import __version__
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tlang.errors import Diagnostic, TlangError
+    from tlang.source import Source
+
+OK, WRONG, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args in (["--version"], ["-V"]):
+        print(f"tlang {__version__}")
+        return OK
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))
+    options = _parser().parse_args(args)
+    try:
+        status: int = options.action(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG
+    except Exception as e:
+        from tlang.errors import TlangError
+
+        if isinstance(e, TlangError):
+            show_errors(e)
+            return WRONG
+        return _bug(e)
+
+
+def _bug(e: Exception) -> int:
+    """What a user sees of a bug: that it is one, and how to report it."""
+    text = f"{type(e).__name__}: {e}".split("\n")[0][:200]
+    print(f"internal error: {text}", file=sys.stderr)
+    print(
+        "  This is a bug of tlang, not of your program. Please report it with the program.", file=sys.stderr
+    )
+    if os.environ.get("TLANG_DEBUG"):
+        import traceback
+
+        traceback.print_exception(e)
+    else:
+        print("  TLANG_DEBUG=1 shows where it happened.", file=sys.stderr)
+    return BUG
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="tlang", description="A small declarative language for tensor programs."
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"tlang {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, action, text, arguments in COMMANDS:
+        sub = commands.add_parser(name, help=text, description=text)
+        arguments(sub)
+        sub.set_defaults(action=action)
+    return parser
+
+
+def _session_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--backend", choices=("auto", "numpy"), default="auto", help="what computes (default: auto)"
+    )
+    sub.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the default random stream (default: 0)"
+    )
+    sub.add_argument(
+        "--unused", choices=("error", "warn", "ignore"), default="error", help="policy for unused parameters"
+    )
+
+
+def _run_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", nargs="?", metavar="FILE", help="a program; `-` is standard input")
+    sub.add_argument("-c", dest="text", metavar="TEXT", help="program text, run after FILE if there is one")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="replaced",
+        metavar="NAME=VALUE",
+        help="replaces the right side of an equation, a shared value or a `set` of the program",
+    )
+    _session_options(sub)
+
+
+def _check_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("files", nargs="+", metavar="FILE")
+    sub.add_argument("--json", action="store_true", help="messages as a JSON list on standard output")
+    sub.add_argument("--unused", choices=("error", "warn", "ignore"), default="error")
+
+
+def _test_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="programs, or folders of them")
+    sub.add_argument("--update", action="store_true", help="rewrite the values after `#=>`")
+    _session_options(sub)
+
+
+# ---------------------------------------------------------------- showing
+
+
+def _coloured() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def show_errors(e: TlangError) -> None:
+    """The diagnostics of an error on standard error."""
+    show_diagnostics(e.diagnostics)
+
+
+def show_diagnostics(found: Iterable[Diagnostic]) -> None:
+    """Diagnostics on standard error, sorted by place."""
+    from tlang.errors import Diagnostic, render
+
+    sys.stdout.flush()
+    for d in sorted(found, key=Diagnostic.sort_key):
+        print(render(d, _coloured()), file=sys.stderr)
+
+
+# ---------------------------------------------------------------- commands
+
+
+def read_program(name: str) -> Source:
+    """The source that a command line names; `-` is standard input."""
+    from tlang.run.files import read_source
+    from tlang.source import Source
+
+    if name == "-":
+        return Source("<stdin>", sys.stdin.read())
+    return read_source(name, name)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tlang.run.session import Session
+    from tlang.source import Source
+    from tlang.syntax.parse import parse
+    from tlang.tools.override import override
+
+    if options.file is None and options.text is None:
+        print("tlang run: a FILE or -c TEXT is needed", file=sys.stderr)
+        return USAGE
+    texts = [] if options.file is None else [read_program(options.file)]
+    if options.text is not None:
+        first = texts[0] if texts else None
+        texts.append(
+            Source("<text>", options.text, first.path if first else None, first.stem if first else "main")
+        )
+    session = Session(texts[0], seed=options.seed, unused=options.unused)
+    for k, source in enumerate(texts):
+        tree = parse(source)
+        if k == 0:
+            try:
+                tree = override(tree, options.replaced)
+            except ValueError as e:
+                print(f"tlang run: --set {e}", file=sys.stderr)
+                return USAGE
+        try:
+            commands = session.declare(tree)
+        finally:
+            _warn(session.program)
+        session.run(commands)
+        _warn(session.program)
+    return OK
+
+
+def _warn(program: Any) -> None:
+    show_diagnostics(program.warnings)
+    program.warnings.clear()
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tlang.errors import TlangError
+    from tlang.tools.check import check_source
+
+    found: list[Diagnostic] = []
+    for name in options.files:
+        try:
+            found += check_source(read_program(name), options.unused)
+        except TlangError as e:
+            found += e.diagnostics
+    if options.json:
+        import json
+
+        print(json.dumps([d.to_json() for d in found], indent=2))
+    else:
+        show_diagnostics(found)
+    return WRONG if any(d.severity == "error" for d in found) else OK
+
+
+def _test(options: argparse.Namespace) -> int:
+    from tlang.tools.testing import run_paths
+
+    return OK if run_paths(options.paths, options.update, options.seed, options.unused) else WRONG
+
+
+#: Every command: name, action, help, arguments.
+COMMANDS = (
+    ("run", _run, "run a program", _run_arguments),
+    ("check", _check, "check programs without running them", _check_arguments),
+    ("test", _test, "run programs and compare with the answers written in them", _test_arguments),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())
