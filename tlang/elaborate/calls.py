@@ -268,7 +268,7 @@ def _template(el: Elaborator, e: ast.Call, found: TemplateDef, scope: Scope) -> 
             kind = found.scope.unit.tensor_type(p.type)
             value = el.adapt(el.as_node(value, span), kind.dtype, span)
             el.fit(value, kind, span, f"`{name}` of `{found.name}`", Label(p.span, "declared here"))
-        if differentiates and isinstance(value, Node) and not is_const(value):
+        if differentiates and isinstance(value, Node) and value.dtype.is_inexact:
             hole = el.graph.leaf("hole", value.type.strong(), p.span, name=(id(e), name))
             holes[hole] = value.cast(value.dtype)
             value = hole

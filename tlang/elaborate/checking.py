@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tlang.elaborate.commands import Commands
-from tlang.elaborate.loops import set_names
-from tlang.elaborate.scope import Unit, ValueDef
+from tlang.elaborate.scope import Unit, ValueDef, names_set
 from tlang.elaborate.values import Dynamic
 from tlang.errors import TlangError
 from tlang.syntax import ast
@@ -46,7 +45,7 @@ def _forget_targets(unit: Unit, c: ast.Command | ast.SharedDecl, known: dict[str
         for t in (c.targets if isinstance(c, ast.Set) else ())
         if isinstance(t.place.target, ast.Name)
     }
-    for name in set_names([c]):
+    for name in (n.id for n in names_set(c)):
         if name in unit.scope.names or name == "_":
             continue
         t = declared.get(name)

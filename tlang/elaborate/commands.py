@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlang.elaborate.evaluations import CommandElaborator, incoming
 from tlang.elaborate.indices import index_spec
-from tlang.elaborate.loops import LoopState, same_in_loop, set_names
+from tlang.elaborate.loops import LoopState, same_in_loop
 from tlang.elaborate.plans import (
     BatchesPlan,
     BenchPlan,
@@ -34,7 +34,9 @@ from tlang.elaborate.scope import (
     Scope,
     SharedDef,
     StreamDef,
+    UnitDef,
     ValueDef,
+    names_set,
     trampoline,
 )
 from tlang.elaborate.values import Dynamic, Record, StateRef, Text
@@ -70,7 +72,7 @@ class Commands:
         value = el.evaluate(e, self.scope())
         if isinstance(value, Record):
             return el.evaluation(value.items, value.fields, e.span)
-        if not isinstance(value, StateRef | Text):
+        if not isinstance(value, StateRef):
             value = el.as_node(value, e.span)
         return el.evaluation([value], None, e.span)
 
@@ -282,11 +284,10 @@ class Commands:
                         hint=f"`set {found.name}.seed = k` reseeds all of its variables",
                     )
                 return Target("state", name, span, state=StateRef(found, name_node.name.id))
-        found = (
-            el.target(name_node, scope)
-            if isinstance(name_node, ast.Field)
-            else self.unit.scope.names.get(name)
-        )
+        found = self.unit.scope.names.get(name)
+        if isinstance(name_node, ast.Field):
+            inside = isinstance(el.resolve(name_node.base, scope), UnitDef)
+            found = el.target(name_node, scope) if inside else None
         if isinstance(found, SharedDef):
             if t.type is not None:
                 raise error("F173", t.type.span, name=name)
@@ -418,7 +419,7 @@ class Commands:
             self.unit.values[n.id] = ValueDef(n.id, n.span, names[n.id])
         outer, hook = self.loop, self.program.on_value_read
         loop = LoopState(
-            set(set_names(commands)),
+            {n.id for c in commands for n in names_set(c)},
             frozenset(names) | (outer.variables if outer is not None else frozenset()),
         )
         self.loop = loop

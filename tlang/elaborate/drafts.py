@@ -19,7 +19,7 @@ from tlang.elaborate.scope import (
 )
 from tlang.elaborate.values import LeafUse
 from tlang.errors import Diagnostic, Label, TlangError, error
-from tlang.graph.node import Function, Graph, Node, Param, dims_of, rebuild, toposort
+from tlang.graph.node import OPS, Function, Graph, Node, Param, dims_of, rebuild, toposort
 from tlang.rewrite import rewrite
 from tlang.source import Span
 from tlang.syntax import ast
@@ -60,10 +60,14 @@ class Draft:
         return bool(self.updates or self.advances())
 
 
+def draws_of(roots: Sequence[Node]) -> list[Node]:
+    """The draws that are not held: their states move on with a call."""
+    return [n for n in toposort(roots) if n.op.name == "draw" and not n.attr("held")]
+
+
 def advances_of(roots: Sequence[Node]) -> tuple[str, ...]:
     """The states that draws which are not held move on."""
-    draws = (n for n in toposort(roots) if n.op.name == "draw" and not n.attr("held"))
-    return tuple(dict.fromkeys(n.attr("state") for n in draws))
+    return tuple(dict.fromkeys(n.attr("state") for n in draws_of(roots)))
 
 
 def key_of(node: Node) -> tuple[str, str] | None:
@@ -170,6 +174,52 @@ def renamer(rename: Mapping[Symbol, Dim]) -> Callable[[Dim], Dim]:
     return change
 
 
+def size_of(el: Elaborator, dim: Dim, sources: Sequence[tuple[Node, int]], span: Span | None) -> Node | None:
+    """A size that only a computed value has, read from that value; None for any other size."""
+    total: Node | None = None
+    for s, k in dim.terms:
+        if s.rigid:
+            continue
+        source = next(((x, axis) for x, axis in sources if x.shape[axis] == Dim.of(s)), None)
+        if source is None:
+            return None
+        part = source[0].apply("size", axis=source[1])
+        part = part if k == 1 else part * k
+        total = part if total is None else total + part
+    if total is None:
+        return None
+    known = Dim(dim.const, tuple((s, k) for s, k in dim.terms if s.rigid))
+    return total if known == Dim(0) else total + el.graph.make(OPS["dim"], (), span, dim=known)
+
+
+def with_sizes(
+    el: Elaborator,
+    node: Node,
+    new: tuple[Node, ...],
+    dims: Callable[[Dim], Dim],
+    sources: Sequence[tuple[Node, int]],
+) -> Node | None:
+    """A node that names sizes, put where those may be the sizes of computed values.
+
+    A dimension that is read, and the sizes of a shape argument, become reads of the value's size.
+    """
+    attrs = dict(node.attrs)
+    if node.op.name == "dim":
+        return size_of(el, dims(attrs["dim"]), sources, node.span)
+    if "runtime" not in attrs:
+        return None
+    runtime, extra = list(attrs["runtime"]), []
+    for i, d in enumerate(attrs["shape"]):
+        size = None if i in runtime else size_of(el, dims(d), sources, node.span)
+        if size is not None:
+            runtime.append(i)
+            extra.append(size)
+    if not extra:
+        return None
+    attrs |= {"shape": tuple(map(dims, attrs["shape"])), "runtime": tuple(runtime)}
+    return el.graph.make(node.op, [*new, *extra], node.span, **attrs)
+
+
 def free_tensor(node: Node, use: LeafUse | None, where: str, span: Span, typed: set[str]) -> TlangError:
     """The error for a tensor without a value, at the formula that reads it."""
     name = str(node.attr("name")).rpartition(".")[2]
@@ -243,16 +293,17 @@ def finish_draft(work: Work, found: FunctionDef, fields: tuple[str, ...] | None)
 
 def finish(draft: Draft, check: Callable[[Sequence[Node]], None] | None = None) -> Function:
     """The function that backends see: names dissolved, stable, simplified."""
-    roots = draft.roots()
+    draws = draws_of(draft.roots())  # rewriting may drop one, a call reaches it all the same
+    roots = [*draft.roots(), *draws]
     new = rewrite(roots, check) if roots else []
-    count = len(draft.outputs)
+    count, rest = len(draft.outputs), len(roots) - len(draws)
     return Function(
         draft.definition.name,
         draft.params,
         tuple(new[:count]),
         draft.fields,
-        dict(zip(draft.updates, new[count:], strict=True)),
-        draft.advances(),
+        dict(zip(draft.updates, new[count:rest], strict=True)),
+        tuple(new[rest:]),
         draft.reads,
         draft.definition.span,
     )

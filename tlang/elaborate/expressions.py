@@ -6,7 +6,7 @@ an expression, or of a chain of equations, is bounded by memory only.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tlang.elaborate import indices
@@ -46,8 +46,6 @@ from tlang.syntax import ast
 from tlang.types import BOOL, Mismatch, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tlang.elaborate.drafts import Draft
     from tlang.elaborate.program import Program
 
@@ -183,9 +181,9 @@ class Elaborator(Fitter):
             return self.graph.make(OPS["dim"], (), e.span, dim=dim)
         if e.id in CONSTANTS:
             return self.graph.literal(CONSTANTS[e.id], e.span)
-        if e.id in unit.values:
-            value = unit.values[e.id]
-            labels = [Label(value.span, "made here")] if value.span else []
+        if not scope.is_command() and (e.id in unit.values or e.id in unit.set_names):
+            made = unit.values[e.id].span if e.id in unit.values else unit.set_names[e.id]
+            labels = [Label(made, "made here")] if made else []
             raise error(
                 "N103",
                 e.span,

@@ -27,6 +27,7 @@ from tlang.elaborate.scope import (
     StreamDef,
     TemplateDef,
     TensorDef,
+    Unit,
 )
 from tlang.elaborate.values import Record
 from tlang.errors import Label, TlangError, diagnostic, error
@@ -61,12 +62,15 @@ def elaborate(program: Program, found: FunctionDef, opaque: frozenset[str]) -> D
     work = Work(el, params, outputs, updates)
     bindings = [b for c in decl.clauses if isinstance(c, ast.GivenClause) for b in c.bindings]
     values = [(b, el.target(b.target, scope), el.evaluate_node(b.value, scope)) for b in bindings]
+    for b in bindings:
+        if any(p.name.id == b.target.span.text for p in decl.params):
+            raise error("F150", b.target.span, name=b.target.span.text, kind="parameter")
     used = set(el.mentioned)
     work.reads = list(el.leaves)
     work.replace_keys(cuts)
     apply_givens(work, values)
     apply_holds(work, decl.clauses, scope)
-    _check_unused(el, decl, scope, used)
+    _check_unused(el, decl, scope, params, used)
     for local in scope.names.values():
         if isinstance(local, EquationDef):
             el.evaluate(ast.Name(local.name, local.span), scope)
@@ -112,16 +116,16 @@ def _params(
                 raise error("F113", p.name.span, name=name, kind=KIND[type(found)], hint=hint)
         default = None
         if p.default is not None:
-            default = _constant(el, p, leaf.type)
+            default = _constant(el, p, leaf.type, unit)
         params.append(Param(name, leaf, default))
     return params, cuts
 
 
-def _constant(el: Elaborator, p: ast.Param, kind: Tensor) -> Node:
+def _constant(el: Elaborator, p: ast.Param, kind: Tensor, unit: Unit) -> Node:
     """A default value: a formula of constants alone."""
     assert p.default is not None
     inner = Elaborator(el.program)
-    x = inner.evaluate_node(p.default, Scope(el.program.main, "unit", None))
+    x = inner.evaluate_node(p.default, unit.scope)
     if any(n.op.name in ("tensor", "shared", "value", "draw", "dim") for n in toposort([x])):
         raise error("F114", p.default.span, name=p.name.id)
     x = inner.convert(x, kind.dtype, p.default.span)
@@ -238,18 +242,17 @@ def _new_value(el: Elaborator, c: ast.Update, found: SharedDef, scope: Scope) ->
     return value
 
 
-def _check_unused(el: Elaborator, decl: ast.FunctionDecl, scope: Scope, used: set[Def]) -> None:
+def _check_unused(
+    el: Elaborator, decl: ast.FunctionDecl, scope: Scope, params: Sequence[Param], used: set[Def]
+) -> None:
     """Unused parameters, by the program's policy; a name beginning with `_` is exempt."""
     policy = el.program.unused
-    read_sizes = {d for d in scope.unit.dims if d in el.read_dims}
-    for p in decl.params:
+    drawn = {s.name for n in el.leaves if n.op.name == "draw" for d in n.type.shape for s in d.symbols()}
+    for p, param in zip(decl.params, params, strict=True):
         name = p.name.id
         found = scope.names.get(name) or scope.unit.scope.names.get(name)
-        if found in used or name.startswith("_") or policy == "ignore":
-            continue
-        if p.type is not None and any(
-            isinstance(d, ast.Name) and d.id in read_sizes for d in p.type.dims or ()
-        ):
+        sizes = {s.name for d in param.node.type.shape for s in d.symbols()} - {"_"}
+        if found in used or name.startswith("_") or policy == "ignore" or sizes & (el.read_dims | drawn):
             continue
         hint = f"remove it, or name it `_{name}`"
         if policy == "warn":

@@ -91,6 +91,7 @@ def apply_givens(work: Work, values: Sequence[tuple[ast.Binding, Def, Node]], co
     for _, (b, value, kind) in items:
         el.fit(value, kind, b.value.span, f"`{b.target.span.text}`")
     work.replace_keys({key: value for key, (_, value, _) in items})
+    work.reads = [n for n in work.reads if key_of(n) not in mapping]
 
 
 def _is_dimension(found: EquationDef) -> bool:

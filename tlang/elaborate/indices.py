@@ -26,8 +26,10 @@ def index(el: Elaborator, e: ast.Index, scope: Scope) -> Task:
             else None
         )
         count = len(base.items)
-        if k is None or not is_const(k) or not -count <= k.value < count:
+        if k is None or not is_const(k) or k.dtype is not I64:
             raise error("T154", e.span, count=count)
+        if not -count <= k.value < count:
+            raise error("T152", e.span, index=k.value, size=count, axis=0)
         return base.items[k.value]
     x = el.as_node(base, e.base.span)
     inputs = [x]

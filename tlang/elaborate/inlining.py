@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tlang.elaborate.arguments import bind
-from tlang.elaborate.drafts import Draft, renamer
+from tlang.elaborate.drafts import Draft, renamer, with_sizes
 from tlang.elaborate.scope import FunctionDef, Scope
-from tlang.elaborate.values import Record, as_dim
+from tlang.elaborate.values import Record
 from tlang.errors import Label, TlangError, error, placed
-from tlang.graph.node import OPS, Node, Param, rebuild
+from tlang.graph.node import Node, Param, rebuild
 from tlang.source import Span
 from tlang.syntax import ast
 from tlang.types import Dim, Mismatch, Symbol, fresh_symbol
@@ -75,7 +75,7 @@ class Instance:
         keep = {s for n in draft.reads if n.op.name == "shared" for d in n.type.shape for s in d.symbols()}
         self._rename: dict[Symbol, Dim] = {s: Dim.of(s) for s in keep}
         self.args: dict[Node, Node] = {}
-        self.sources: dict[Symbol, tuple[Node, int]] = {}
+        self.sources: list[tuple[Node, int]] = []
         name = draft.definition.name
         for p in draft.params:
             x, where = args.get(p.name) or (self._default(p), span)
@@ -88,9 +88,7 @@ class Instance:
                 Label(p.node.span, f"{p.name} : {p.node.type.declared()}") if p.node.span else None,
             )
             self.args[p.node] = x
-            for axis, d in enumerate(kind.shape):
-                if len(d.terms) == 1 and d.const == 0 and d.terms[0][1] == 1:
-                    self.sources.setdefault(d.terms[0][0], (x, axis))
+            self.sources += [(x, axis) for axis in range(x.rank)]
 
     def _default(self, p: Param) -> Node:
         assert p.default is not None
@@ -113,9 +111,7 @@ def inline(
     def put(node: Node, new: tuple[Node, ...]) -> Node | None:
         if node in instance.args:
             return instance.args[node]
-        if node.op.name == "dim":
-            return _size_node(el, node, instance)
-        return None
+        return with_sizes(el, node, new, instance.dim, instance.sources)
 
     try:
         nodes = rebuild(draft.outputs, put, el.graph, instance.dim)
@@ -129,21 +125,3 @@ def inline(
             leaf = rebuild([n], put, el.graph, instance.dim)[0]
             el.read(leaf, e.span, scope)
     return nodes
-
-
-def _size_node(el: Elaborator, node: Node, instance: Instance) -> Node:
-    """A dimension read in a callee: the caller's size, taken from the argument where it is computed."""
-    dim = instance.dim(node.attr("dim"))
-    total: Node | None = None
-    for s, k in dim.terms:
-        source = next(
-            ((x, axis) for x, axis in instance.sources.values() if x.shape[axis] == Dim.of(s)), None
-        )
-        if s.rigid or source is None:
-            return el.graph.make(OPS["dim"], (), node.span, dim=dim)
-        part = source[0].apply("size", axis=source[1])
-        part = part if k == 1 else part * k
-        total = part if total is None else total + part
-    if total is None or as_dim(total) is not None:
-        return el.graph.make(OPS["dim"], (), node.span, dim=dim)
-    return total + dim.const if dim.const else total

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tlang.elaborate.plans import Target
 from tlang.errors import error
-from tlang.syntax import ast
 from tlang.types import Tensor
 
 
@@ -36,12 +34,3 @@ def same_in_loop(before: Tensor, after: Tensor, t: Target) -> None:
         or any(a.is_const and b.is_const and a != b for a, b in sizes)
     ):
         raise error("F183", t.span, name=t.name, before=before, after=after)
-
-
-def set_names(commands: Sequence[ast.Command]) -> Iterator[str]:
-    """The names that a loop's body sets, nested loops included."""
-    for c in commands:
-        if isinstance(c, ast.Set):
-            yield from (t.place.target.id for t in c.targets if isinstance(t.place.target, ast.Name))
-        elif isinstance(c, ast.Repeat | ast.For):
-            yield from set_names(c.body)

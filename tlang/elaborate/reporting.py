@@ -53,6 +53,7 @@ class Reporter:
         for index, words, dim in e.sides:
             text, kind = "", ""
             if 0 <= index < len(inputs):
+                words = "first dimension" if words == "dimension -2" and inputs[index].rank == 2 else words
                 kind = self.type_text(inputs[index])
                 text = short(operands[index].span.text) if index < len(operands) else ""
                 if index < len(operands):
@@ -72,7 +73,7 @@ class Reporter:
         widths = [max(len(r[k]) for r in rows) for k in range(4)]
         notes = ["  ".join(f"{r[k]:<{widths[k]}}" for k in range(4) if widths[k]) + f"  {r[4]}" for r in rows]
         hint = e.hint or self.shape_hint(e.code, inputs, operands)
-        return error(e.code, span, labels=[*labels, *scope.uses()], notes=notes, hint=hint)
+        return error(e.code, span, labels=dict.fromkeys([*labels, *scope.uses()]), notes=notes, hint=hint)
 
     def declaration(self, e: ast.Expr, scope: Scope) -> Def | None:
         """The definition that a bare name refers to."""
@@ -135,7 +136,9 @@ class Reporter:
             )
 
     def unknown(self, e: ast.Name, scope: Scope) -> TlangError:
-        """The error for a name that nothing defines."""
+        """The error for a name that nothing defines, or that a line further down sets."""
+        if scope.is_command() and e.id in scope.unit.set_names:
+            return error("R151", e.span, name=e.id, labels=[Label(scope.unit.set_names[e.id], "set here")])
         near = did_you_mean(e.id, [*scope.visible(), *scope.unit.values, *scope.unit.dims, *BUILTINS])
         hint = (
             f"did you mean `{near}`?"

@@ -228,6 +228,7 @@ class Unit:
         self.scope = Scope(self, "unit")
         self.dims: dict[str, Span] = {}
         self.values: dict[str, ValueDef] = {}
+        self.set_names: dict[str, Span] = {}
         self.constant_dims: set[str] = set()
         self._constants: dict[str, int | None] = {}
 
@@ -393,6 +394,8 @@ def collect(
                 define(statement.name, UnitDef(statement.name.id, statement.span, load(statement, unit)))
             elif not _enter(statement, unit, define, later):
                 out.commands.append(statement)  # type: ignore[arg-type]
+                for name in names_set(statement):
+                    unit.set_names.setdefault(name.id, name.span)
             if isinstance(statement, ast.SharedDecl):
                 out.commands.append(statement)
         except TlangError as e:
@@ -404,6 +407,16 @@ def collect(
         except TlangError as e:
             out.errors.append(e)
     return out
+
+
+def names_set(s: ast.Statement) -> Iterator[ast.Name]:
+    """The names of values that a command makes, loops included."""
+    match s:
+        case ast.Set(targets=targets):
+            yield from (t.place.target for t in targets if isinstance(t.place.target, ast.Name))
+        case ast.Repeat(body=body) | ast.For(body=body):
+            for inner in body:
+                yield from names_set(inner)
 
 
 def _enter(

@@ -268,8 +268,8 @@ class Function:
     """What a call computes: `outputs` and `updates` of `params`, state and draws.
 
     `fields` names the outputs (None where there is one bare value); `updates` maps a shared
-    value's name to its new value; `advances` are the random variables whose state moves on; `reads`
-    are all leaves that the formulas mention, whose sizes name the call's dimensions.
+    value's name to its new value; `draws` are those whose states move on with the call; `reads` are
+    all leaves that the formulas mention, whose sizes name the call's dimensions.
     """
 
     name: str
@@ -277,18 +277,23 @@ class Function:
     outputs: tuple[Node, ...]
     fields: tuple[str, ...] | None
     updates: dict[str, Node]
-    advances: tuple[str, ...]
+    draws: tuple[Node, ...]
     reads: tuple[Node, ...]
     span: Span | None
 
     def roots(self) -> tuple[Node, ...]:
         """Everything that a call computes."""
-        return (*self.outputs, *self.updates.values())
+        return (*self.outputs, *self.updates.values(), *self.draws)
+
+    @property
+    def advances(self) -> tuple[str, ...]:
+        """The random states that a call moves on."""
+        return tuple(dict.fromkeys(n.attr("state") for n in self.draws))
 
     @property
     def has_effects(self) -> bool:
         """Whether a call changes any state."""
-        return bool(self.updates or self.advances)
+        return bool(self.updates or self.draws)
 
 
 # ---------------------------------------------------------------- walks

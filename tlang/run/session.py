@@ -19,7 +19,7 @@ from tlang.elaborate.checking import check_commands
 from tlang.elaborate.commands import Commands
 from tlang.elaborate.plans import Evaluation
 from tlang.elaborate.program import Host, Program
-from tlang.elaborate.scope import FunctionDef, RandomDef, RecordType, SharedDef, StreamDef, Unit, ValueDef
+from tlang.elaborate.scope import RandomDef, RecordType, SharedDef, StreamDef, Unit, ValueDef
 from tlang.elaborate.values import Dynamic, StateRef, Text
 from tlang.errors import TlangError, error, join_errors
 from tlang.graph.node import Function, Node, Param
@@ -201,11 +201,8 @@ class Session(Host):
 
         results = tape.run(leaf, drawn)
         count = len(function.outputs)
-        updates = dict(zip(function.updates, results[count:], strict=True))
+        updates = dict(zip(function.updates, results[count : count + len(function.updates)], strict=True))
         self._check_sizes(updates, function)
-        for key in function.advances:
-            if key not in after:  # rewriting may have removed the draw; the call reaches it all the same
-                after[key] = self._advanced(key, function)
         if updates:
             self.shared = {**self.shared, **updates}
         for key in function.advances:
@@ -218,33 +215,6 @@ class Session(Host):
         if p.default.op.name == "const":
             return constant(p.default)
         return Tape([p.default]).run(_no_leaf, _no_draw)[0]
-
-    def _advanced(self, key: str, function: Function) -> rng.State:
-        state = self.streams.state(key)
-        if isinstance(state, rng.PhiloxState):
-            return rng.PhiloxState(state.key, (state.counter + 1) % 2**64)
-        draft = self.program.draft(self._definition(function))
-        from tlang.graph.node import toposort
-
-        node = next(n for n in toposort(draft.roots()) if n.op.name == "draw" and n.attr("state") == key)
-        tape = Tape([node], draft.reads)
-        found: list[rng.State] = []
-
-        def drawn(n: Node, params: Sequence[Array], shape: tuple[int, ...]) -> Array:
-            numbers, after = draw(self.streams.state(n.attr("state")), n, params, shape)
-            if n is node:
-                found.append(after)
-            return numbers
-
-        tape.run(lambda n: self.shared_value(n.attr("name"), n.span), drawn)
-        return found[0]
-
-    def _definition(self, function: Function) -> FunctionDef:
-        for unit in self.program.all_units():
-            for d in unit.scope.names.values():
-                if isinstance(d, FunctionDef) and self.program.function(d) is function:
-                    return d
-        raise AssertionError(function.name)
 
     def _check_sizes(self, updates: Mapping[str, Array], function: Function) -> None:
         """Constant sizes of a state stay; only what the run decided can still differ."""
@@ -280,7 +250,9 @@ class Session(Host):
         """The items of an expression; its calls run in order, each a transaction."""
         tapes = self._tapes.get(id(e))
         if tapes is None:
-            made = [Tape([e.nodes[i] for i in step.args.values()], e.reads) for step in e.steps]
+            early = [n for n in e.reads if not (n.op.name == "value" and n.attr("name").startswith("%"))]
+            early = [n for n in early if n.op.name != "shared" or n.attr("version") == 0]
+            made = [Tape([e.nodes[i] for i in step.args.values()], early) for step in e.steps]
             made.append(Tape([e.nodes[i] for i in e.items if isinstance(i, int)], e.reads))
             tapes = self._tapes[id(e)] = (e, made)
         versions = [self.shared]
