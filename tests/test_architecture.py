@@ -90,4 +90,6 @@ def test_every_room_is_in_the_tour() -> None:
 
 def test_passes_do_not_know_the_backends() -> None:
     for path in (ROOT / "rewrite").glob("*.py"):
-        assert not any(n.startswith(("tlang.run", "tlang.interpret", "tlang.elaborate")) for n in imports(path))
+        assert not any(
+            n.startswith(("tlang.run", "tlang.interpret", "tlang.elaborate")) for n in imports(path)
+        )

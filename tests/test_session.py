@@ -119,7 +119,9 @@ def test_states_and_seeds_replay(generator: str) -> None:
 
 def test_another_random_variable_does_not_change_the_others() -> None:
     one = tlang.compile("random a: f64[5] ~ normal(0, 1)\nfunction f() = a")
-    two = tlang.compile("random b: f64[5] ~ normal(0, 1)\nrandom a: f64[5] ~ normal(0, 1)\nfunction f() = a + 0 * b")
+    two = tlang.compile(
+        "random b: f64[5] ~ normal(0, 1)\nrandom a: f64[5] ~ normal(0, 1)\nfunction f() = a + 0 * b"
+    )
     assert np.array_equal(one.f(), two.f())
     assert np.array_equal(one.f(), two.f())
 
@@ -149,7 +151,9 @@ def test_a_failing_call_leaves_state_and_streams() -> None:
 
 
 def test_arguments_are_checked_before_anything_runs() -> None:
-    m = tlang.compile("shared s: i64 = 0\nfunction f(x: f64[n, 2], y: f64[n]) = sum(x) + sum(y) where { update s = s + 1 }")
+    m = tlang.compile(
+        "shared s: i64 = 0\nfunction f(x: f64[n, 2], y: f64[n]) = sum(x) + sum(y) where { update s = s + 1 }"
+    )
     good = np.ones((3, 2))
     for args, kind in (
         ((good, np.ones(4)), tlang.ShapeError),

@@ -36,15 +36,16 @@ _codes(
         ),
         "S002": (
             "`{word}` is a reserved word and cannot be a name",
-            "Reserved everywhere: tensor shared random stream function copy where given update hold swap drop "
-            "set check repeat for in as bench import and or not True False None true false. A name next to "
-            "one, such as `set_` or `inputs`, is free, and so are `updates`, `all`, `state` and `seed`.",
+            "Reserved everywhere: tensor shared random stream function copy where given update hold swap "
+            "drop set check repeat for in as bench import and or not True False None true false. A name "
+            "next to one, such as `set_` or `inputs`, is free, and so are `updates`, `all`, `state` and "
+            "`seed`.",
         ),
         "S003": (
             "{character} cannot stand in a program",
-            "Outside strings and comments a program is written in ASCII: names from the letters A to Z, digits "
-            "and `_`, operators as on a keyboard. Text copied from a page may hold characters that only look "
-            "like these.",
+            "Outside strings and comments a program is written in ASCII: names from the letters A to Z, "
+            "digits and `_`, operators as on a keyboard. Text copied from a page may hold characters that "
+            "only look like these.",
         ),
         "S004": (
             "the string is not closed",
@@ -66,13 +67,14 @@ _codes(
         ),
         "S008": (
             "a line cannot begin with the operator `{op}`",
-            "A newline ends a statement, so the line above was complete without this one. A statement goes on "
-            "after a line that ends with an operator, `=`, `,`, `~` or `given`, and anywhere inside ( ) and [ ].",
+            "A newline ends a statement, so the line above was complete without this one. A statement goes "
+            "on after a line that ends with an operator, `=`, `,`, `~` or `given`, and anywhere inside ( ) "
+            "and [ ].",
         ),
         "S009": (
             "`=` cannot stand inside an expression",
-            "`=` is an equation and defines the names on its left; equality is compared with `==`. In a call "
-            "`name = value` gives an argument by name.",
+            "`=` is an equation and defines the names on its left; equality is compared with `==`. In a "
+            "call `name = value` gives an argument by name.",
         ),
         "S010": (
             "tlang has no `{op}`",
@@ -91,11 +93,13 @@ _codes(
         ),
         "S013": (
             "a choice is not written with `if` and `else`",
-            "`where(condition, a, b)` takes a where the condition holds and b elsewhere, element by element.",
+            "`where(condition, a, b)` takes a where the condition holds and b elsewhere, element by "
+            "element.",
         ),
         "S014": (
             "{left} and {right} stand side by side without an operator",
-            "A product is written `a * b`, a call `f(x)`, and a list or a call separates its items by commas.",
+            "A product is written `a * b`, a call `f(x)`, and a list or a call separates its items by "
+            "commas.",
         ),
         "S015": (
             "the number {number} is directly followed by {right}",
@@ -104,29 +108,29 @@ _codes(
         ),
         "S016": (
             "`{keyword} {names}` needs a type",
-            "`tensor` and `random` declare what has no value yet, so the type has to say what it will be: a "
-            "dtype, and in brackets one dimension for each axis. `_` is an unknown size.",
+            "`tensor` and `random` declare what has no value yet, so the type has to say what it will be: "
+            "a dtype, and in brackets one dimension for each axis. `_` is an unknown size.",
         ),
         "S017": (
             "an equation cannot define {what}",
-            "On the left of `=` stand names, as in `a = 1` or `a, b = f(x)`, or one name with parameters, as in "
-            "`s(x) = 1 / (1 + exp(-x))`. What is there already is changed by `set` at top level and by "
-            "`update` inside a function.",
+            "On the left of `=` stand names, as in `a = 1` or `a, b = f(x)`, or one name with parameters, "
+            "as in `s(x) = 1 / (1 + exp(-x))`. What is there already is changed by `set` at top level and "
+            "by `update` inside a function.",
         ),
         "S018": (
             "{what} cannot stand in the body of a loop",
-            "A body holds commands only (`set`, `check`, `repeat`, `for`, `bench`, calls): what is timeless "
-            "is declared once, at top level, and holds in the body too.",
+            "A body holds commands only (`set`, `check`, `repeat`, `for`, `bench`, calls): what is "
+            "timeless is declared once, at top level, and holds in the body too.",
         ),
         "S019": (
             "{what} cannot stand in `where`",
-            "`where { }` holds equations, which are local to the function, and the clauses `update`, `given`, "
-            "`hold`, `swap` and `drop`. Commands and declarations stand at top level.",
+            "`where { }` holds equations, which are local to the function, and the clauses `update`, "
+            "`given`, `hold`, `swap` and `drop`. Commands and declarations stand at top level.",
         ),
         "S020": (
             "`{word}` stands outside of a function",
-            "`update`, `given`, `hold`, `swap` and `drop` say how one function behaves and are written in its "
-            "`where { }`.",
+            "`update`, `given`, `hold`, `swap` and `drop` say how one function behaves and are written in "
+            "its `where { }`.",
         ),
         "S021": (
             "`given` needs parentheses here",
@@ -135,13 +139,13 @@ _codes(
         ),
         "S022": (
             "`function {name}` has neither outputs nor clauses",
-            "A function is written `function f(x) = outputs`, with `where { ... }` after it if need be; "
-            "`= outputs` may be left out if it has updates.",
+            "A function is written `function f(x) = outputs`, with `where { ... }` after it if need be; `= "
+            "outputs` may be left out if it has updates.",
         ),
         "S023": (
             "{what} needs {value}",
-            "The statement ends before it is complete. It may go on in the next line after an operator, `=` or "
-            "`,`, and inside brackets.",
+            "The statement ends before it is complete. It may go on in the next line after an operator, "
+            "`=` or `,`, and inside brackets.",
         ),
         "S024": (
             "comments are written with `#`",
@@ -149,8 +153,8 @@ _codes(
         ),
         "S025": (
             "`{escape}` is not an escape",
-            'Inside a string a backslash is followed by `n` (new line), `t` (tab), `"` or another backslash. '
-            "Paths may be written with `/` on every system.",
+            'Inside a string a backslash is followed by `n` (new line), `t` (tab), `"` or another '
+            "backslash. Paths may be written with `/` on every system.",
         ),
         "S026": (
             "an argument by position follows one by name",
@@ -158,8 +162,8 @@ _codes(
         ),
         "S027": (
             "either all items have names or none has",
-            "`(a, b)` names its fields after the expressions, `(first = a, second = b)` as it says; a mixture "
-            "would leave unclear which is which.",
+            "`(a, b)` names its fields after the expressions, `(first = a, second = b)` as it says; a "
+            "mixture would leave unclear which is which.",
         ),
         "S028": (
             "the number is written wrongly: {reason}",
@@ -167,8 +171,8 @@ _codes(
         ),
         "S029": (
             "{found} cannot be a dimension",
-            "A dimension is an integer, a name, `_`, or built from these with `+`, `-` and `*`, such as "
-            "`n + m + 1` or `2 * n`.",
+            "A dimension is an integer, a name, `_`, or built from these with `+`, `-` and `*`, such as `n "
+            "+ m + 1` or `2 * n`.",
         ),
         "S030": (
             "{what} is declared without a value",
@@ -182,8 +186,8 @@ _codes(
         ),
         "S032": (
             "tlang has no list comprehensions",
-            "Operations work on whole tensors: `x ** 2` squares every element, `sum(x)` adds them, and a loop "
-            "`for i in 0..n { ... }` repeats commands.",
+            "Operations work on whole tensors: `x ** 2` squares every element, `sum(x)` adds them, and a "
+            "loop `for i in 0..n { ... }` repeats commands.",
         ),
         "S033": (
             "{where} takes no type",
@@ -206,8 +210,8 @@ _codes(
         ),
         "S037": (
             "`import` takes a file",
-            '`import "layers.tl" as layers` takes the declarations of another program; there are no modules, '
-            "and every operation is known without an import.",
+            '`import "layers.tl" as layers` takes the declarations of another program; there are no '
+            "modules, and every operation is known without an import.",
         ),
     },
 )

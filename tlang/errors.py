@@ -6,6 +6,7 @@ selects the kind of exception and the sentence in :mod:`tlang.codes`, where all 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -127,8 +128,7 @@ def diagnostic(
     **facts: object,
 ) -> Diagnostic:
     """A diagnostic whose sentence is the code's, with `facts` filled in."""
-    message = CODES[code].sentence.format(**facts)
-    return Diagnostic(code, message, span, label, tuple(labels), tuple(notes), hint, severity)
+    return Diagnostic(code, _sentence(code, facts), span, label, tuple(labels), tuple(notes), hint, severity)
 
 
 def error(
@@ -142,9 +142,14 @@ def error(
     **facts: object,
 ) -> TlangError:
     """The exception for a code, of the kind that the code's row names."""
-    message = CODES[code].sentence.format(**facts)
-    found = Diagnostic(code, message, span, label, tuple(labels), tuple(notes), hint)
+    found = Diagnostic(code, _sentence(code, facts), span, label, tuple(labels), tuple(notes), hint)
     return _KINDS[CODES[code].kind](found)
+
+
+def _sentence(code: str, facts: dict[str, object]) -> str:
+    """A code's sentence with its facts, with the article that the next word needs."""
+    text = CODES[code].sentence.format(**facts)
+    return re.sub(r"\b([Aa]) (?=equation|import|operation|i\d)", r"\1n ", text)
 
 
 def join_errors(errors: Sequence[TlangError]) -> TlangError:

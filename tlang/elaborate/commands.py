@@ -182,6 +182,7 @@ class Commands:
         if decl.draw:
             if found.type is None:
                 raise error("T148", found.span, name=found.name)
+            _no_stream(decl.init)
             node = trampoline(el.draw(decl.init, found.type, found.key, scope, found.span))
         else:
             node = el.evaluate_node(decl.init, scope)
@@ -354,6 +355,7 @@ class Commands:
         """`set v: f64[n] ~ dist(...)`: a draw from the default stream under the target's name."""
         if t.type is None or t.kind not in ("value", "shared"):
             raise error("T148", t.span, name=t.name)
+        _no_stream(c.value)
         node: Node = trampoline(el.draw(c.value, t.type, t.name, scope, t.span))
         return node
 
@@ -440,3 +442,10 @@ class Commands:
         if outer is not None:
             outer.assigned |= loop.assigned
         return plans
+
+
+def _no_stream(e: ast.Expr) -> None:
+    """`~` after `set` and `shared` draws from the default stream, whose names it shares."""
+    if isinstance(e, ast.Call) and isinstance(e.func, ast.Field):
+        hint = f"write `~ {e.func.name.id}(...)`; a stream is for `random` variables"
+        raise error("F122", e.func.span, hint=hint)

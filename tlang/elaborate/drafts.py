@@ -128,11 +128,16 @@ class Work:
         self.reads = new[count + len(self.params) :]
 
     def replace_keys(self, mapping: Mapping[tuple[str, str], Node]) -> None:
-        """Replaces every read of some keys in the roots, all at once."""
-        if mapping and self.roots():
-            self.set_roots(
-                rebuild(self.roots(), lambda n, _: mapping.get(key_of(n) or ("", "")), self.el.graph)
-            )
+        """Replaces every read of some keys in the roots, all at once, and of their sizes."""
+        if not mapping or not self.roots():
+            return
+        el, sources = self.el, [(x, axis) for x in mapping.values() for axis in range(x.rank)]
+
+        def put(node: Node, new: tuple[Node, ...]) -> Node | None:
+            found = mapping.get(key_of(node) or ("", ""))
+            return found or with_sizes(el, node, new, el.graph.solver.resolve, sources)
+
+        self.set_roots(rebuild(self.roots(), put, el.graph))
 
     def hold(self, states: set[str] | None) -> set[str]:
         """Holds the draws of some variables, or of all; returns those that were there."""

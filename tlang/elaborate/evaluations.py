@@ -35,7 +35,7 @@ class CommandElaborator(Elaborator):
         self, draft: Draft, args: Mapping[str, tuple[Node, Span]], e: ast.Call, scope: Scope
     ) -> Any:
         """A call as a step: its results are leaves, and state is read anew after it."""
-        instance = Instance(self, draft, args, e.span)
+        instance = Instance(self, draft, args, e.span, apart=True)
         positions = {}
         for name, (x, _) in args.items():
             positions[name] = len(self.nodes)

@@ -66,13 +66,23 @@ def arguments(el: Elaborator, e: ast.Call, draft: Draft, scope: Scope) -> Task:
 
 
 class Instance:
-    """One use of a draft: its dimensions renamed and tied to the arguments' sizes."""
+    """One use of a draft: its dimensions renamed and tied to the arguments' sizes.
+
+    In a formula the callee's state is the caller's, so the sizes of state keep their names. A call
+    that stands apart (in a command) leaves them to the check at its entry.
+    """
 
     def __init__(
-        self, el: Elaborator, draft: Draft, args: Mapping[str, tuple[Node, Span]], span: Span
+        self,
+        el: Elaborator,
+        draft: Draft,
+        args: Mapping[str, tuple[Node, Span]],
+        span: Span,
+        apart: bool = False,
     ) -> None:
         self.el = el
-        keep = {s for n in draft.reads if n.op.name == "shared" for d in n.type.shape for s in d.symbols()}
+        state = [n for n in draft.reads if n.op.name == "shared" and not apart]
+        keep = {s for n in state for d in n.type.shape for s in d.symbols()}
         self._rename: dict[Symbol, Dim] = {s: Dim.of(s) for s in keep}
         self.args: dict[Node, Node] = {}
         self.sources: list[tuple[Node, int]] = []

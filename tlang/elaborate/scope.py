@@ -298,7 +298,7 @@ class Unit:
                     self.constant_dims.add(name)
                     return Dim(constant, alias=name)
                 found = self.scope.names.get(name) or self.values.get(name)
-                if isinstance(found, EquationDef | ValueDef | SharedDef):
+                if isinstance(found, EquationDef | ValueDef):
                     label = [Label(found.span, f"`{name}` is made here")] if found.span else []
                     raise error("T111", span, name=name, kind=KIND[type(found)], labels=label)
                 self.dims.setdefault(name, span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tlang.graph.node import Node, toposort
+from tlang.graph.node import Node, substitute, toposort
 from tlang.types import Tensor
 
 
@@ -43,6 +43,8 @@ def vjp(out: Node, wrt: Sequence[Node], seed: Node) -> list[Node | None]:
             part = parts[i]
             if part is not None:
                 x = node.inputs[i]
+                fits = part.rank == x.rank and all(map(out.graph.solver.unify, part.shape, x.shape))
+                assert fits, f"the gradient of {node} for {x} is {part}"
                 before = cotangents.get(id(x))
                 cotangents[id(x)] = part if before is None else before + part
     return [cotangents.get(id(w)) for w in wrt]
@@ -65,17 +67,20 @@ def jvp(out: Node, wrt: Node, tangent: Node) -> Node | None:
     if pulled is None:
         return None
     (result,) = vjp(pulled, [u], tangent)
-    return result
+    if result is None:
+        return None
+    # What is left of u is its shape only.
+    return substitute([result], {u: out})[0]
 
 
 def find_cut(out: Node, source: Node) -> Node | None:
-    """The node nearest to `out` that stops the gradient on a path from `source`; None without a path."""
-    reached = {id(source)}
+    """The node where the derivative in `source` ends on a path to `out`; None without such a path."""
+    alive = {id(source)}
     cut: Node | None = None
     for node in toposort([out]):
-        for i, x in enumerate(node.inputs):
-            if id(x) in reached:
-                reached.add(id(node))
-                if not passes(node, i):
-                    cut = node
-    return cut if id(out) in reached else None
+        ways = [passes(node, i) for i, x in enumerate(node.inputs) if id(x) in alive]
+        if any(ways):
+            alive.add(id(node))
+        elif ways:
+            cut = node
+    return cut

@@ -1,20 +1,17 @@
 """Runs the LALR(1) tables over the tokens: locations, and recovery at the ends of statements.
 
-Lark computes the tables and the callbacks; running them here gives every callback the extent of
-its text, takes less time, and lets one run find the faults of many statements.
+Every callback is told the extent of its text, and one run finds the faults of many statements.
+Nothing is recursive, so that neither depth nor length is limited.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
-
-import lark
-from lark.grammar import Rule
-from lark.parsers.lalr_analysis import Shift
+from typing import Any, Protocol
 
 from tlang.syntax.layout import CLOSING, END, OPENING, SEPARATORS, Layout, Token
+from tlang.syntax.tables import Tables
 
 #: A file with more faults is something else than a program.
 MOST_FAILURES = 100
@@ -43,42 +40,30 @@ class Failure:
     expected: frozenset[str]
 
 
-class _Reduction(NamedTuple):
-    size: int
-    origin: str
-    build: Callable[[list[Any]], Any] | None  # None: the node is that of the only symbol
-
-
 class Automaton:
-    """The tables of one start symbol, ready to run."""
+    """The tables, and a builder whose methods are the rules' callbacks."""
 
-    def __init__(self, grammar: lark.Lark, start: str) -> None:
-        conf = grammar.parse_interactive(start=start).parser_state.parse_conf
-        self.states: dict[Any, dict[str, Any]] = conf.states
-        self.first: Any = conf.start_state
-        self.final: Any = conf.end_state
-        # Lark's rules hash their whole text at each look-up; their identity serves as well.
-        self.reductions: dict[int, _Reduction] = {}
-        for rule, build in conf.callbacks.items():
-            if isinstance(rule, Rule):
-                unit = rule.options.expand1 and rule.alias is None and len(rule.expansion) == 1
-                self.reductions[id(rule)] = _Reduction(
-                    len(rule.expansion), rule.origin.name, None if unit else build
-                )
+    def __init__(self, tables: Tables, builder: Located) -> None:
+        self.tables = tables
+        self.builder = builder
+        self.callbacks: list[Callable[..., Any] | None] = [
+            getattr(builder, rule.build) if rule.build else None for rule in tables.rules
+        ]
 
-    def run(self, layout: Layout, builder: Located) -> tuple[Any, list[Failure]]:
-        """The node of the start symbol (None if anything failed), and the failures in order."""
-        return _Run(self, layout, builder).result()
+    def run(self, layout: Layout, start: str) -> tuple[Any, list[Failure]]:
+        """The node of a start symbol (None if anything failed), and the failures in order."""
+        return _Run(self, layout, start).result()
 
 
 class _Run:
     """One run: parallel stacks of states, nodes and extents, and what recovery needs."""
 
-    def __init__(self, tables: Automaton, layout: Layout, builder: Located) -> None:
-        self.tables = tables
+    def __init__(self, automaton: Automaton, layout: Layout, start: str) -> None:
+        self.automaton = automaton
         self.layout = layout
-        self.builder = builder
-        self.states = [tables.first]
+        self.table = automaton.tables.states
+        first, self.final = automaton.tables.starts[start]
+        self.states = [first]
         self.values: list[Any] = []
         self.starts: list[int] = []
         self.ends: list[int] = []
@@ -104,14 +89,13 @@ class _Run:
     def _feed(self, token: Token) -> bool:
         """Reduces as far as the token tells, and shifts it; False if it cannot stand here."""
         states, values, starts, ends = self.states, self.values, self.starts, self.ends
-        table, reductions, builder = self.tables.states, self.tables.reductions, self.builder
+        table, rules = self.table, self.automaton.tables.rules
         kind = token.type
         while True:
-            entry = table[states[-1]].get(kind)
-            if entry is None:
+            target = table[states[-1]].get(kind)
+            if target is None:
                 return False
-            action, target = entry
-            if action is Shift:
+            if target >= 0:
                 states.append(target)
                 values.append(token)
                 starts.append(token.start)
@@ -119,23 +103,47 @@ class _Run:
                 if kind in SEPARATORS or kind in ("LBRACE", "RBRACE"):
                     self._mark(kind)
                 return True
-            size, origin, build = reductions[id(target)]
-            if build is None:
-                states[-1] = table[states[-2]][origin][1]
+            origin, size, kept, _, build = rules[~target]
+            if size == 1 and build is None:
+                states[-1] = table[states[-2]][origin]
                 continue
+            start = starts[-size] if size else self._here()
+            end = ends[-1] if size else start
+            node = values[kept[0][0] - size] if build is None else self._node(~target, start, end)
             if size:
-                builder.start, builder.end = starts[-size], ends[-1]
-                children = values[-size:]
                 del states[-size:], values[-size:], starts[-size:], ends[-size:]
-            else:
-                builder.start = builder.end = ends[-1] if ends else 0
-                children = []
-            starts.append(builder.start)
-            ends.append(builder.end)
-            values.append(build(children))
-            states.append(table[states[-1]][origin][1])
-            if kind == END and states[-1] == self.tables.final:
+            values.append(node)
+            starts.append(start)
+            ends.append(end)
+            states.append(table[states[-1]][origin])
+            if kind == END and states[-1] == self.final:
                 return True
+
+    def _here(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def _node(self, number: int, start: int, end: int) -> Any:
+        """The node of a rule, built from the values on top of the stack."""
+        _, size, kept, absent, _ = self.automaton.tables.rules[number]
+        children: list[Any] = []
+        for place, spliced, missing in kept:
+            if missing:
+                children += [None] * missing
+            value = self.values[place - size]
+            if not spliced:
+                children.append(value)
+            elif children:
+                children += value
+            else:
+                children = value  # a list grows in place, or long ones would take quadratic time
+        if absent:
+            children += [None] * absent
+        build = self.automaton.callbacks[number]
+        if build is None:
+            return children
+        builder = self.automaton.builder
+        builder.start, builder.end = start, end
+        return build(*children)
 
     def _mark(self, kind: str) -> None:
         """Notes where a statement begins: behind a separator or a brace."""
@@ -153,6 +161,8 @@ class _Run:
         """Records the failure, drops the statement, and arranges where to go on."""
         height, begin = self.marks[-1]
         at = self.layout.at
+        while begin < at and self.layout.tokens[begin].type in SEPARATORS:
+            begin += 1  # blank lines, which the layout has left out
         unclosed = opened is not None and self._never_closed(opened, at)
         self.failures.append(Failure(at, begin, opened, unclosed, self._expected()))
         del (
@@ -177,11 +187,11 @@ class _Run:
             self.nested += 1
         elif kind == "RBRACE" and self.nested:
             self.nested -= 1
-        elif kind == END or (kind == "RBRACE" and len(self.marks) > 1):
+        elif kind in (END, "RBRACE") and len(self.marks) > 1:
             self.skipping = False
         elif kind in SEPARATORS and not self.nested and not self._hangs(kind) and not self._in_round():
             self.skipping = False
-            if kind not in self.tables.states[self.states[-1]]:
+            if kind not in self.table[self.states[-1]]:
                 self._mark(kind)
                 return False
         return not self.skipping
@@ -214,25 +224,21 @@ class _Run:
 
     def _expected(self) -> frozenset[str]:
         """The kinds of token that this state shifts in the end, not those that it only reduces on."""
-        kinds = self.tables.states[self.states[-1]]
+        kinds = self.table[self.states[-1]]
         return frozenset(kind for kind in kinds if kind.isupper() and self._accepts(kind))
 
     def _accepts(self, kind: str) -> bool:
-        table = self.tables.states
         height = len(self.states)
-        above: list[Any] = []
+        above: list[int] = []
         while True:
-            entry = table[above[-1] if above else self.states[height - 1]].get(kind)
-            if entry is None:
-                return False
-            action, rule = entry
-            if action is Shift:
-                return True
-            size = len(rule.expansion)
-            shared = max(0, size - len(above))
-            del above[len(above) - (size - shared) :]
+            target = self.table[above[-1] if above else self.states[height - 1]].get(kind)
+            if target is None or target >= 0:
+                return target is not None
+            rule = self.automaton.tables.rules[~target]
+            shared = max(0, rule.size - len(above))
+            del above[len(above) - (rule.size - shared) :]
             height -= shared
             state = above[-1] if above else self.states[height - 1]
-            above.append(table[state][rule.origin.name][1])
-            if kind == END and above[-1] == self.tables.final:
+            above.append(self.table[state][rule.origin])
+            if kind == END and above[-1] == self.final:
                 return True

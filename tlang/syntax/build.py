@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from lark.visitors import Transformer, v_args
-
 from tlang.errors import Diagnostic
 from tlang.source import Source, Span
 from tlang.syntax import ast, judge
@@ -16,16 +14,14 @@ Path: TypeAlias = ast.Name | ast.Field
 Type: TypeAlias = ast.TypeExpr | None
 
 
-@v_args(inline=True)
-class Builder(Transformer[Any, Any]):
-    """The callbacks of the grammar's rules.
+class Builder:
+    """The callbacks of the grammar's rules, each with the children of its node as arguments.
 
     Before each call `start` and `end` say which characters the node covers. What the grammar
     admits and the language does not is put into `found`.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.begin(Source("<text>", ""))
 
     def begin(self, source: Source) -> None:

@@ -54,14 +54,15 @@ def illegal(t: Trouble) -> Diagnostic | None:
             "S011", op="!", hint=f"write `not {operand.text}`" if operand.type == "NAME" else "write `not`"
         )
     code = f"U+{ord(char):04X}"
-    name = unicodedata.name(char, "").lower() or "control character"
+    name = "backslash" if char == "\\" else unicodedata.name(char, "").lower()
     category = unicodedata.category(char)
-    shown = (
-        f"{name} ({code})"
-        if category in _INVISIBLE or not char.isprintable()
-        else f"`{char}` ({name}, {code})"
-    )
-    return t.report("S003", character=f"the character {shown}", hint=_hint(char, category))
+    if not name:
+        shown = f"the control character {code}"
+    elif category in _INVISIBLE or not char.isprintable():
+        shown = f"the character {name} ({code})"
+    else:
+        shown = f"the character `{char}` ({name}, {code})"
+    return t.report("S003", character=shown, hint=_hint(char, category))
 
 
 def _hint(char: str, category: str) -> str:

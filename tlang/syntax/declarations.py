@@ -85,9 +85,14 @@ _EXAMPLES = {
 
 def missing_value(t: Trouble) -> Diagnostic | None:
     """Statements that end before they are complete."""
+    before, keyword = t.near(-1), t.first.text
+    if t.failure.expected == {"NAME"} and keyword in _EXAMPLES and t.at == t.begin + 1:
+        value, example = _EXAMPLES[keyword]
+        return t.report(
+            "S023", t.begin, t.begin + 1, what=f"`{keyword}`", value=value, hint=f"write `{example}`"
+        )
     if t.token.type not in ENDS | {"RBRACE"}:
         return None
-    before, keyword = t.near(-1), t.first.text
     written = t.words(t.begin, t.at)
     if t.first.type in ("SET", "SHARED", "STREAM", "UPDATE") and t.expects("EQUAL"):
         value = "philox(0)" if keyword == "stream" else "0"
@@ -134,6 +139,7 @@ def function_head(t: Trouble) -> Diagnostic | None:
     if t.first.type != "FUNCTION" or (t.opened is not None and t.opened.type != "LBRACE"):
         return None
     head = t.words(t.begin, t.at)
+    hint: str | None
     if t.expects("WHERE") and t.expects("EQUAL"):
         if t.token.type == "COLON" and t.near(1).type == "NAME":
             hint = "leave out the type of the outputs; it follows from the formula"

@@ -6,23 +6,27 @@ from tlang.errors import Diagnostic
 from tlang.syntax.layout import CLOSING, kinds
 from tlang.syntax.trouble import ENDS, NUMBERS, OPERANDS, Trouble, write
 
-# Two tokens without a space between them: what they are elsewhere, and what tlang writes.
+# Two tokens without a space between them: what tlang writes for them ...
 _PAIRS = {
-    "&&": "write `and`",
-    "||": "write `or`",
-    "<>": "write `!=`",
-    "~=": "write `!=`",
-    "===": "write `==`",
-    "!==": "write `!=`",
-    "=<": "write `<=`",
-    "=>": "write `>=`, or for a function `f(x) = ...`",
+    "&&": "and",
+    "||": "or",
+    "<>": "!=",
+    "~=": "!=",
+    "===": "==",
+    "!==": "!=",
+    "=<": "<=",
+    "<<": "* 2 **",
+    ">>": "// 2 **",
+    ".*": "*",
+    "./": "/",
+    ".^": "**",
+}
+
+# ... or does instead.
+_PHRASES = {
+    "=>": "to compare write `>=`; a function is written `f(x) = ...`",
     "->": "types of outputs are not written: `function f(x: f64) = ...`; they follow from the formula",
     "|>": "write the call `f(x)`",
-    "<<": "write `x * 2 ** k`",
-    ">>": "write `x // 2 ** k`",
-    ".*": "write `*`; all operators but `@` are elementwise",
-    "./": "write `/`; all operators but `@` are elementwise",
-    ".^": "write `**`; all operators but `@` are elementwise",
     "::": "write `.`, as in `layers.w`",
 }
 
@@ -84,7 +88,7 @@ def magic(t: Trouble) -> Diagnostic | None:
     if t.at != t.begin or t.token.text != "%" or t.near(1).type != "NAME" or not t.touches(1):
         return None
     word = f"%{t.near(1).text}"
-    hint = "write `bench f(x)`" if "time" in word else "the command line does what magics do: `tlang --help`"
+    hint = "write `bench f(x)`" if "time" in word else "leave it out; such lines belong to notebooks"
     return t.report("S012", t.at, t.at + 2, word=word, hint=hint)
 
 
@@ -117,9 +121,14 @@ def foreign_operator(t: Trouble) -> Diagnostic | None:
         if start < t.begin or start + 1 >= len(t.tokens):
             continue
         one, two = t.tokens[start], t.tokens[start + 1]
-        if one.end == two.start and one.text + two.text in _PAIRS:
-            op = one.text + two.text
-            return t.report("S011", start, start + 2, op=op, hint=_PAIRS[op])
+        op = one.text + two.text
+        if one.end != two.start:
+            continue
+        if op in _PAIRS:
+            corrected = f"{t.words(t.begin, start)} {_PAIRS[op]} {t.words(start + 2, t.end)}"
+            return t.report("S011", start, start + 2, op=op, hint=write(corrected, f"write `{_PAIRS[op]}`"))
+        if op in _PHRASES:
+            return t.report("S011", start, start + 2, op=op, hint=_PHRASES[op])
     return None
 
 
@@ -232,7 +241,7 @@ def loop(t: Trouble) -> Diagnostic | None:
             "S001",
             found="`=`",
             expected="`in`",
-            hint=write(f"{t.words(t.begin, t.at)} in {t.words(t.at + 1, t.end)}"),
+            hint=write(f"{t.words(t.begin, t.at)} in {t.words(t.at + 1, t.end)} {{ ... }}"),
         )
     if word == "for" and t.at == t.begin + 1 and t.token.type == "LPAR":
         return t.report("S031", word=word, hint="write `for i in 0..10 { ... }`")
@@ -254,14 +263,12 @@ def suffixed_number(t: Trouble) -> Diagnostic | None:
     if t.near(-1).type not in NUMBERS or not t.touches() or t.token.type not in OPERANDS:
         return None
     number, name = t.near(-1).text, t.token.text
-    written = number + name
     if number == "0" and name[0] in "xXbBoO" and t.token.type == "NAME":
         try:
-            return t.report(
-                "S028", t.at - 1, t.at + 1, reason="it is not decimal", hint=write(str(int(written, 0)))
-            )
+            hint = write(str(int(number + name, 0)))
         except ValueError:
-            return t.report("S028", t.at - 1, t.at + 1, reason="it is not decimal")
+            hint = "write it in decimal"
+        return t.report("S028", t.at - 1, t.at + 1, reason="it is not decimal", hint=hint)
     if name in ("e", "E"):
         reason = "its exponent has no digits"
         return t.report("S028", t.at - 1, t.at + 1, reason=reason, hint=write(f"{number}e0"))

@@ -142,7 +142,7 @@ def loop_body(items: Sequence[ast.Statement | ast.Clause]) -> list[Diagnostic]:
             found.append(_clause_outside(item))
         elif sort == "a declaration":
             hint = "move it to top level, before the loop"
-            if isinstance(item, ast.Equation) and item.type is None:
+            if isinstance(item, ast.Equation):
                 hint = f"to compute a value in each round write `set {_text(item)}`"
             found.append(diagnostic("S018", _head(item), what=name, hint=hint))
     return found

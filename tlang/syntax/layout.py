@@ -8,10 +8,11 @@ line does not continue the line above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from lark.lexer import Token as LarkToken
+from tlang.syntax.tables import Tables
 
 END = "$END"
 
@@ -44,24 +45,35 @@ class Token(NamedTuple):
     end: int
 
 
-def read_tokens(stream: Iterable[LarkToken], length: int) -> list[Token]:
-    """All tokens of a text of `length` characters, closed by an `END` token.
+class Lexer:
+    """Splits texts into tokens, by the terminals of the grammar."""
 
-    Of newlines in a row the first stands for all, and `where` before a bracket is a name.
-    """
-    found: list[Token] = []
-    before = ""
-    for raw in stream:
-        kind = raw.type
-        if kind == "_NEWLINE" and before == "_NEWLINE":
-            continue
-        if kind == "LPAR" and before == "WHERE":
-            found[-1] = found[-1]._replace(type="NAME")
-        start = raw.start_pos or 0
-        found.append(Token(kind, str(raw), start, start + len(raw)))
-        before = kind
-    found.append(Token(END, "", length, length))
-    return found
+    def __init__(self, tables: Tables) -> None:
+        self.match = re.compile(tables.pattern).finditer
+        self.ignored = tables.ignored
+        self.words = tables.words
+
+    def read(self, text: str) -> list[Token]:
+        """All tokens of a text, closed by an `END` token.
+
+        Every character belongs to a token or is ignored. Of newlines in a row the first stands for
+        all, and `where` before a bracket is a name.
+        """
+        found: list[Token] = []
+        words, ignored, before = self.words, self.ignored, ""
+        for match in self.match(text):
+            kind = match.lastgroup or ""
+            if kind in ignored or (kind == before == "_NEWLINE"):
+                continue
+            value = match[0]
+            if kind == "NAME":
+                kind = words.get(value, kind)
+            elif kind == "LPAR" and before == "WHERE":
+                found[-1] = found[-1]._replace(type="NAME")
+            found.append(Token(kind, value, match.start(), match.end()))
+            before = kind
+        found.append(Token(END, "", len(text), len(text)))
+        return found
 
 
 class Layout:

@@ -41,6 +41,7 @@ def _wrong_sign(t: Trouble) -> Diagnostic | None:
     """`=` for `~`, `==` for `=`, and a value where none can be."""
     value = t.words(t.at + 1, t.end)
     declared = t.words(t.begin + 1, t.at)
+    hint: str | None
     if t.token.type == "EQUAL" and t.first.type == "RANDOM":
         typed = declared if t.find("COLON") is not None else f"{declared}: f64[n]"
         return t.report("S036", hint=write(f"random {typed} ~ {value}"))
@@ -147,7 +148,8 @@ def _side_by_side(t: Trouble) -> Diagnostic | None:
         return None
     left, right = shown(before), shown(token)
     if before.type in ("RPAR", "RSQB"):
-        left = f"`{t.words(max(t.begin, t.at - 4), t.at)}`" if t.at - t.begin <= 4 else f"`{before.text}`"
+        operand = t.words(t.operand_start(t.index(-1)), t.at)
+        left = f"`{operand}`" if len(operand) <= 30 else left
     hint: str | None = "write `*` or another operator between them"
     if t.opened is not None and t.opened.type != "LBRACE":
         hint = f"write `{before.text}, {token.text}` for two items, or an operator between them"
@@ -190,28 +192,45 @@ _EXPECTED = {
 
 def _unexpected(t: Trouble) -> Diagnostic:
     """What stands there and what could have stood there."""
-    hint = None
-    if t.token.type == "WHERE":
-        hint = "`where { ... }` belongs to a function; the operation is written `where(condition, a, b)`"
-    elif t.token.type == "RANGE":
-        hint = "an interval `a..b` stands in `for i in a..b { ... }`"
-    elif t.token.type == "STAR" and t.first.type == "FUNCTION":
-        hint = "a function has as many parameters as are written; a tensor may hold many values"
-    elif t.token.type in ("COLON", "ELLIPSIS"):
-        hint = "slices stand in an index, as in `x[1:3]`, types after a new name, as in `tensor x: f64`"
-    elif t.token.type == "RSQB" and t.near(-1).type == "LSQB":
-        hint = "write `[:]` for all elements"
-    elif t.token.type == "LBRACE":
-        hint = "braces hold bodies; a list is written `[a, b]`, a record `(n = a)`"
-    elif t.token.text in ("*", "**") and t.opened is not None:
-        hint = "arguments are written one by one"
-    elif t.token.text == "@" and t.near(1).type == "NAME" and t.at == t.begin:
-        hint = "a function needs no decorator: it is compiled in any case"
-    elif t.first.type == "SET" and t.expects("EQUAL"):
-        hint = "on the left of `set` stand names, fields such as `r.state`, and places such as `w[0]`"
-    elif t.token.type in STATEMENT_WORDS and t.at != t.begin:
-        hint = f"`{t.token.text}` begins a statement: write it on a line of its own"
-    return t.report("S001", found=shown(t.token), expected=_in_words(set(t.failure.expected)), hint=hint)
+    return t.report(
+        "S001", found=shown(t.token), expected=_in_words(set(t.failure.expected)), hint=_advice(t)
+    )
+
+
+def _advice(t: Trouble) -> str:
+    """A hint for what no rule knows better."""
+    kind, begins = t.token.type, t.at == t.begin
+    if kind == "WHERE":
+        return "`where { ... }` belongs to a function; the operation is written `where(condition, a, b)`"
+    if kind == "RANGE":
+        return "an interval `a..b` stands in `for i in a..b { ... }`"
+    if kind == "RSQB" and t.near(-1).type == "LSQB":
+        return "write `[:]` for all elements"
+    if kind == "LBRACE":
+        return "braces hold bodies; a list is written `[a, b]`, a record `(n = a)`"
+    if kind == "SEMICOLON" and t.opened is not None:
+        return "in brackets items are separated by `,`"
+    if kind == "NOT" and not begins:
+        return "`not` stands before its operand, as in `a and not b`"
+    if t.token.text == "@" and begins and t.near(1).type == "NAME":
+        return "a function needs no decorator: it is compiled in any case"
+    if t.opened is not None and t.token.text in ("*", "**") and t.first.type != "FUNCTION":
+        return "arguments are written one by one"
+    if t.opened is not None and t.first.type == "FUNCTION" and t.expects("RPAR"):
+        return "parameters are names with types and defaults, as in `function f(x: f64, y: f64 = 1) = x + y`"
+    if t.first.type == "SET" and t.expects("EQUAL"):
+        return "on the left of `set` stand names, fields such as `r.state`, and places such as `w[0]`"
+    if kind in ("COLON", "ELLIPSIS"):
+        return "slices stand in an index, as in `x[1:3]`, types after a new name, as in `tensor x: f64`"
+    if kind in STATEMENT_WORDS and not begins:
+        return f"`{t.token.text}` begins a statement: write it on a line of its own"
+    if kind == "DOT" and t.expects("EQUAL"):
+        return "a name with a dot belongs to another file or variable, and can only be read or set"
+    if t.expects("OR") and kind not in ENDS:
+        return "an operator or a comma may be missing before it"
+    if begins:
+        return "a statement begins with a name, a value or a word such as `set`"
+    return f"write {_in_words(set(t.failure.expected))} in its place"
 
 
 def _in_words(expected: set[str]) -> str:

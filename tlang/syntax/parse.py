@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from functools import cache
 from typing import Any
-
-import lark
 
 from tlang.errors import Diagnostic, join_errors
 from tlang.errors import SyntaxError as TlangSyntaxError
@@ -15,8 +12,8 @@ from tlang.source import Source
 from tlang.syntax import ast
 from tlang.syntax.automaton import Automaton, Failure
 from tlang.syntax.build import Builder
-from tlang.syntax.layout import END, Layout, Token, read_tokens
-from tlang.syntax.tables import STARTS, load_grammar
+from tlang.syntax.layout import END, Layout, Lexer, Token
+from tlang.syntax.tables import load_tables
 
 
 def parse(source: Source) -> ast.Program:
@@ -41,18 +38,19 @@ def is_incomplete(source: Source) -> bool:
     It does inside brackets and braces and after an operator, but not where a newline ends a
     statement, however little of it is there.
     """
-    tokens, _, failures, _ = _run(replace(source, text=source.text + "\n"), "program")
+    tokens, _, failures, _ = _run(Source(source.name, source.text + "\n"), "program")
     return len(failures) == 1 and tokens[failures[0].at].type == END
 
 
 class _Parser:
-    """The tables with their builder, which serves one text at a time."""
+    """The tables with a builder, which serve one text at a time."""
 
     def __init__(self) -> None:
+        tables = load_tables()
         self.lock = threading.Lock()
         self.builder = Builder()
-        self.grammar: lark.Lark = load_grammar(self.builder)
-        self.automata = {start: Automaton(self.grammar, start) for start in STARTS}
+        self.lexer = Lexer(tables)
+        self.automaton = Automaton(tables, self.builder)
 
 
 @cache
@@ -64,8 +62,8 @@ def _run(source: Source, start: str) -> tuple[list[Token], Any, list[Failure], l
     parser = _parser()
     with parser.lock:
         parser.builder.begin(source)
-        tokens = read_tokens(parser.grammar.lex(source.text), len(source.text))
-        node, failures = parser.automata[start].run(Layout(source.text, tokens), parser.builder)
+        tokens = parser.lexer.read(source.text)
+        node, failures = parser.automaton.run(Layout(source.text, tokens), start)
         return tokens, node, failures, parser.builder.found
 
 

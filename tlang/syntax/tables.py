@@ -1,66 +1,147 @@
-"""Turns `grammar/tlang.lark` into LALR(1) tables, once, and keeps them in the user's cache."""
+"""The tables that drive the lexer and the parser: computed by Lark from `grammar/tlang.lark`, cached.
+
+Lark is imported only to compute them, which takes a third of a second. What is kept is plain data,
+so that a start with a warm cache costs a few milliseconds.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
-import sys
-import tempfile
+import re
 from collections.abc import Iterator
 from pathlib import Path
-
-import lark
-from lark.lark import PostLex
-from lark.lexer import Token as LarkToken
+from typing import Any, NamedTuple
 
 STARTS = ("program", "sole_expr")
 
-
-class _KeepFaults(PostLex):
-    """Keeps the terminals that no rule uses, which Lark would drop from the lexer."""
-
-    always_accept = ("UNCLOSED", "QUOTED", "ILLEGAL")
-
-    def process(self, stream: Iterator[LarkToken]) -> Iterator[LarkToken]:
-        return stream
+#: To be raised when the layout of `Tables` or of `Rule` changes, so that old caches are left alone.
+_FORMAT = 1
 
 
-def load_grammar(builder: object) -> lark.Lark:
-    """The lexer and the LALR tables, with the methods of `builder` as the rules' callbacks.
+class Rule(NamedTuple):
+    """A production: what a reduction pops, which of it becomes children, and who builds the node.
 
-    The tables come from the cache if they are there and whole; otherwise they are computed (about
-    half a second) and stored. A cache that cannot be read or written is as good as none.
+    A kept symbol is its place, whether it is a list to be spliced in (of a rule whose name begins
+    with `_`), and how many absent optional symbols, as None, come before it; `absent` come last.
+    `build` is the name of the callback: "" if the children themselves are the node, a list, and None
+    if the node is that of the only kept symbol.
     """
-    text = _grammar_path().read_text(encoding="utf-8")
-    cache = _cache_folder()
-    path = None if cache is None else cache / f"grammar-{_key(text)}.pickle"
+
+    origin: str
+    size: int
+    kept: tuple[tuple[int, bool, int], ...]
+    absent: int
+    build: str | None
+
+
+class Tables(NamedTuple):
+    """All that parsing needs to know of the grammar.
+
+    `states` gives for a state and a symbol the next state, or for a reduction the number of the rule
+    as its complement (so that it is negative); `starts` the first and the final state by start
+    symbol. `words` are the reserved words with the names of their terminals.
+    """
+
+    pattern: str
+    ignored: frozenset[str]
+    words: dict[str, str]
+    states: list[dict[str, int]]
+    starts: dict[str, tuple[int, int]]
+    rules: list[Rule]
+
+
+def load_tables() -> Tables:
+    """The tables, from the cache if they are there and whole, else computed and stored.
+
+    A cache that cannot be read or written is as good as none.
+    """
+    grammar = _grammar_path().read_text(encoding="utf-8")
+    path = _cache_path(grammar)
     if path is not None:
         try:
-            return _revive(path.read_bytes(), builder)
+            return Tables(*pickle.loads(path.read_bytes()))
         except Exception:  # whatever a missing, torn or foreign file raises, computing is the answer
             pass
-    data = _compute(text)
+    tables = compute(grammar)
     if path is not None:
-        _store(path, data)
-    return _revive(data, builder)
+        _store(path, pickle.dumps(tuple(tables), pickle.HIGHEST_PROTOCOL))
+    return tables
 
 
-def _compute(text: str) -> bytes:
-    tables = lark.Lark(text, parser="lalr", lexer="basic", start=list(STARTS), postlex=_KeepFaults())
-    out = io.BytesIO()
-    tables.save(out, {"postlex", "transformer"})
-    return out.getvalue()
+def compute(grammar: str) -> Tables:
+    """Has Lark read a grammar and compute its LALR(1) tables; raises Lark's errors on a conflict."""
+    import lark
+    from lark.lark import PostLex
+    from lark.lexer import PatternStr
+    from lark.parsers.lalr_analysis import Shift
+
+    class KeepFaults(PostLex):
+        """Keeps the terminals that no rule uses, which Lark would drop."""
+
+        always_accept = ("UNCLOSED", "QUOTED", "ILLEGAL")
+
+        def process(self, stream: Iterator[lark.Token]) -> Iterator[lark.Token]:
+            return stream
+
+    made = lark.Lark(grammar, parser="lalr", lexer="basic", start=list(STARTS), postlex=KeepFaults())
+    (name,) = (t.pattern.to_regexp() for t in made.terminals if t.name == "NAME")
+    texts = {t.name: t.pattern.value for t in made.terminals if isinstance(t.pattern, PatternStr)}
+    words = {text: kind for kind, text in texts.items() if re.fullmatch(name, text)}
+    ordered = sorted(
+        (t for t in made.terminals if t.name not in words.values()),
+        key=lambda t: (-t.priority, -t.pattern.max_width, -len(t.pattern.value), t.name),
+    )
+    numbers = {rule: number for number, rule in enumerate(made.rules)}
+    starts, states = {}, {}
+    for start in STARTS:
+        conf = made.parse_interactive(start=start).parser_state.parse_conf
+        starts[start] = conf.start_state, conf.end_state
+        states = conf.states
+    return Tables(
+        pattern="|".join(f"(?P<{t.name}>{t.pattern.to_regexp()})" for t in ordered),
+        ignored=frozenset(made.ignore_tokens),
+        words=words,
+        states=[
+            {
+                symbol: target if action is Shift else ~numbers[target]
+                for symbol, (action, target) in states[state].items()
+            }
+            for state in range(len(states))
+        ],
+        starts=starts,
+        rules=[_rule(rule) for rule in made.rules],
+    )
 
 
-def _revive(data: bytes, builder: object) -> lark.Lark:
-    # Lark.load takes no transformer; this is what its own cache and its standalone parsers call.
-    return lark.Lark._load_from_dict(**pickle.loads(data), transformer=builder, postlex=_KeepFaults())
+def _rule(rule: Any) -> Rule:
+    """One of Lark's rules as plain data; the conventions are those of Lark's tree builder."""
+    kept, absent = [], 0
+    optional = iter(rule.options.empty_indices or [False] * len(rule.expansion))
+    for place, symbol in enumerate(rule.expansion):
+        while next(optional):
+            absent += 1
+        if not (symbol.is_term and symbol.filter_out):
+            kept.append((place, not symbol.is_term and symbol.name.startswith("_"), absent))
+            absent = 0
+    absent += sum(optional)
+    build = rule.alias or ("" if rule.origin.name.startswith("_") else rule.origin.name)
+    if (
+        rule.options.expand1
+        and not rule.alias
+        and len(kept) == 1
+        and kept[0][1:] == (False, 0)
+        and not absent
+    ):
+        build = None
+    return Rule(rule.origin.name, len(rule.expansion), tuple(kept), absent, build)
 
 
 def _store(path: Path, data: bytes) -> None:
     """Writes a file so that another process sees it whole or not at all."""
+    import tempfile
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent)
@@ -74,20 +155,18 @@ def _store(path: Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _key(text: str) -> str:
-    versions = f"{lark.__version__} {sys.implementation.cache_tag} {STARTS}"
-    return hashlib.sha256(f"{versions}\n{text}".encode()).hexdigest()[:24]
-
-
-def _cache_folder() -> Path | None:
+def _cache_path(grammar: str) -> Path | None:
+    key = hashlib.sha256(f"{_FORMAT} {STARTS}\n{grammar}".encode()).hexdigest()[:24]
     try:
         if chosen := os.environ.get("TLANG_CACHE_DIR"):
-            return Path(chosen)
-        if shared := os.environ.get("XDG_CACHE_HOME"):
-            return Path(shared) / "tlang"
-        return Path.home() / ".cache" / "tlang"
+            folder = Path(chosen)
+        elif shared := os.environ.get("XDG_CACHE_HOME"):
+            folder = Path(shared) / "tlang"
+        else:
+            folder = Path.home() / ".cache" / "tlang"
     except RuntimeError:  # no home folder can be found
         return None
+    return folder / f"grammar-{key}.pickle"
 
 
 def _grammar_path() -> Path:

@@ -135,6 +135,17 @@ class Trouble:
             last = token
         return "".join(parts)
 
+    def operand_start(self, at: int) -> int:
+        """The index at which the call, index or bracket that ends at a closing bracket begins."""
+        depth = 0
+        for start in range(at, self.begin - 1, -1):
+            kind = self.tokens[start].type
+            depth += (kind in CLOSING) - (kind in OPENING)
+            if depth == 0:
+                called = start > self.begin and self.tokens[start - 1].type == "NAME"
+                return start - called
+        return at
+
     def span(self, start: int, end: int | None = None) -> Span:
         """The characters of the token `start`, or of all from it up to `end`."""
         last = self.tokens[start if end is None else end - 1]
@@ -157,9 +168,11 @@ class Trouble:
         return Diagnostic(code, message, self.span(at, end), label, labels, hint=hint)
 
 
-def write(corrected: str, otherwise: str | None = None) -> str | None:
-    """The hint that shows a corrected text, or another one if that would be long."""
-    return f"write `{corrected}`" if len(corrected) <= _LONGEST_HINT else otherwise
+def write(corrected: str, otherwise: str | None = None) -> str:
+    """The hint that shows a corrected text; if that is long, another hint or the text shortened."""
+    if len(corrected) <= _LONGEST_HINT:
+        return f"write `{corrected}`"
+    return otherwise or f"write `{corrected[: _LONGEST_HINT - 3]}...`"
 
 
 def shown(token: Token) -> str:

@@ -108,7 +108,7 @@ operation(
     _real,
     _mod,
     convert="arith",
-    grad=_pair(lambda g, out, x, y: (g, -g * (x / y).apply("floor"))),
+    grad=_pair(lambda g, out, x, y: (g, -g * x.apply("floordiv", y))),
     doc="`x % y`, with the sign of y as in Python; an integer modulus of zero is an error.",
     public=False,
 )
@@ -118,7 +118,7 @@ def _pow_type(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
     x, y = inputs
     if not x.dtype.is_inexact and is_const(y) and y.value < 0:
         raise error("T126", value=y.value)
-    return elementwise(solver, inputs)
+    return numeric(solver, inputs)
 
 
 def _pow(np: Any, x: Any, y: Any) -> Any:
@@ -128,12 +128,27 @@ def _pow(np: Any, x: Any, y: Any) -> Any:
 
 
 def _pow_grad(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
-    if is_const(y, 2):
-        return unbroadcast(g * 2 * x, x), zeros_like(y)
-    safe = _where(x.apply("gt", 0), x, 1)
-    dx = g * y * x ** (y - 1)
-    dy = _where(x.apply("gt", 0), g * out * safe.apply("log"), 0)
-    return unbroadcast(dx, x), unbroadcast(dy, y)
+    """d(x ** y): y x ** (y - 1), which is 0 for y = 0 at every x, and x ** y log(x), which is 0 at x = 0.
+
+    A constant power gives a constant power, so that higher derivatives end at 0 without `0 * inf`.
+    """
+    if is_const(y):
+        power = float(y.value)
+        if power == 0:
+            return zeros_like(x), zeros_like(y)
+        if power != 1:
+            less = x.graph.const(power - 1, Tensor(x.dtype), x.span)
+            g = g * power * (x if power == 2 else x**less)
+        return unbroadcast(g, x), zeros_like(y)
+    flat = y.apply("eq", 0)
+    dx = _where(flat, 0, g * y * x ** (_where(flat, 1, y) - 1))
+    return unbroadcast(dx, x), _pow_along(g, out, x, y)
+
+
+def _pow_along(g: Node, out: Node, x: Node, y: Node) -> Node:
+    """The cotangent of the exponent; along positive powers of 0 nothing changes."""
+    still = x.apply("eq", 0).apply("and", y.apply("ge", 0))
+    return unbroadcast(_where(still, 0, g * out * _where(still, 1, x).apply("log")), y)
 
 
 operation(
@@ -244,7 +259,7 @@ operation(
 
 
 def _clip_grad(g: Node, out: Node, x: Node, low: Node, high: Node) -> tuple[Node | None, ...]:
-    under, over = x.apply("lt", low), x.apply("gt", high)
+    under, over = x.apply("lt", low), x.apply("maximum", low).apply("gt", high)
     inside = _where(under.apply("or", over), 0, g)
     below = _where(under.apply("and", over.apply("not")), g, 0)
     return unbroadcast(inside, x), unbroadcast(below, low), unbroadcast(_where(over, g, 0), high)
@@ -281,6 +296,10 @@ def _stable_softplus(np: Any, x: Any) -> Any:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def _rounded(name: str) -> Callable[[Any, Any], Any]:
+    return lambda np, x: getattr(np, name)(x)
+
+
 def _zero(g: Node, out: Node, x: Node) -> tuple[Node]:
     return (zeros_like(x),)
 
@@ -315,13 +334,15 @@ for _name in ("floor", "ceil", "round", "trunc"):
     }
     _unary(
         _name,
-        lambda np, x, _f=_name: getattr(np, _f)(x),
+        _rounded(_name),
         _zero,
         f"x rounded {_what[_name]}; the derivative is 0.",
         type=_real,
     )
 _unary("exp", lambda np, x: np.exp(x), lambda g, out, x: (g * out,), "The exponential e ** x.")
-_unary("expm1", lambda np, x: np.expm1(x), lambda g, out, x: (g * (out + 1),), "exp(x) - 1, exact near 0.")
+_unary(
+    "expm1", lambda np, x: np.expm1(x), lambda g, out, x: (g * x.apply("exp"),), "exp(x) - 1, exact near 0."
+)
 _unary("log", lambda np, x: np.log(x), lambda g, out, x: (g / x,), "The natural logarithm.")
 _unary("log1p", lambda np, x: np.log1p(x), lambda g, out, x: (g / (x + 1),), "log(1 + x), exact near 0.")
 _unary("log2", lambda np, x: np.log2(x), lambda g, out, x: (g / (x * 0.6931471805599453),), "log of base 2.")

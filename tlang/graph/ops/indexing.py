@@ -10,12 +10,13 @@ The attribute `spec` has an entry for each subscript, `...` already written out 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tlang.errors import error
 from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.rules import unbroadcast, unknown_dim, zeros_like
-from tlang.types import ONE, Dim, Solver, Tensor
+from tlang.types import BOOL, ONE, Dim, Mismatch, Solver, Tensor, describe_axis
 
 Spec = tuple[tuple[Any, ...], ...]
 
@@ -71,22 +72,27 @@ def _at_least(d: Dim) -> bool:
 def slice_length(solver: Solver, dim: Dim, entry: tuple[Any, ...]) -> Dim:
     """The length of a slice: exact where it is linear, else an unknown that the run settles."""
     _, start, stop, step = entry
-    bounds = [solver.resolve(b) if isinstance(b, Dim) else b for b in (start, stop)]
-    if any(isinstance(b, tuple) for b in bounds):
+    if isinstance(start, tuple) or isinstance(stop, tuple):
         return unknown_dim()
-    if step == -1 and bounds == [None, None]:
+    if step == -1 and start is None and stop is None:
         return dim
-    known = [b.const if isinstance(b, Dim) and b.is_const else b for b in bounds]
-    if dim.is_const and not any(isinstance(b, Dim) for b in known):
-        return Dim(len(range(*slice(*known, step).indices(dim.const))))
+    first = None if start is None else solver.resolve(start)
+    last = None if stop is None else solver.resolve(stop)
+    if all(d is None or d.is_const for d in (dim, first, last)):
+        bounds = slice(None if first is None else first.const, None if last is None else last.const, step)
+        return Dim(len(range(*bounds.indices(dim.const))))
     if step != 1:
         return unknown_dim()
-    first = bounds[0] if bounds[0] is not None else Dim(0)
-    last = bounds[1] if bounds[1] is not None else dim
-    first, last = (dim + b if b.is_const and b.const < 0 else b for b in (first, last))
-    inside = _at_least(dim - last) and (_at_least(first) or (bounds[0] is not None and bounds[0].const < 0))
-    # x[1:] is n - 1, which the run checks not to be negative; x[:10] of an n may be shorter
+    from_end = first is not None and first.is_const and first.const < 0
+    first, last = _from_start(first or Dim(0), dim), _from_start(last or dim, dim)
+    # x[1:] is n - 1 and x[-3:] is 3, and the run fails for an n that is too short; x[:10] may be shorter
+    inside = _at_least(dim - last) and (_at_least(first) or from_end)
     return last - first if inside else unknown_dim()
+
+
+def _from_start(bound: Dim, dim: Dim) -> Dim:
+    """A bound counted from the start: a negative constant counts from the end."""
+    return dim + bound if bound.is_const and bound.const < 0 else bound
 
 
 def index_rule(solver: Solver, inputs: tuple[Node, ...], *, spec: Spec) -> Tensor:
@@ -171,7 +177,10 @@ def _place_rule(solver: Solver, inputs: tuple[Node, ...], *, spec: Spec) -> Tens
     value = solver.shape(v.type)
     if len(value) > len(place):
         raise error("T153", found=v.type, place=Tensor(x.dtype, place))
-    solver.broadcast([place, value])
+    for axis, (got, want) in enumerate(zip(value[::-1], place[::-1], strict=False), 1):
+        if got != ONE and not solver.unify(want, got):
+            where = describe_axis(-axis)
+            raise Mismatch("T101", [(0, f"{where} of the place", want), (1, where, got)])
     return x.type.strong()
 
 
@@ -183,8 +192,16 @@ def _stored(np: Any, x: Any, v: Any, rest: tuple[Any, ...], spec: Spec) -> tuple
 
 def _add_at(np: Any, x: Any, v: Any, *rest: Any, spec: Spec) -> Any:
     out, index = _stored(np, x, v, rest, spec)
-    np.add.at(out, index, v)
+    if _may_repeat(index):
+        np.add.at(out, index, v)
+    else:
+        out[index] += v
     return out
+
+
+def _may_repeat(index: Iterable[Any]) -> bool:
+    """Whether an index may name a place twice: only arrays do."""
+    return any(getattr(entry, "ndim", 0) for entry in index)
 
 
 def _set_at(np: Any, x: Any, v: Any, *rest: Any, spec: Spec) -> Any:
@@ -202,7 +219,19 @@ def _set_at_grad(g: Node, out: Node, x: Node, v: Node, *rest: Node, spec: Spec) 
     at = g.graph.make(OPS["index"], [g, *rest], g.span, spec=_shift(spec, -1))
     zero = g.graph.const(0.0, Tensor(g.dtype), g.span)
     kept = g.graph.make(OPS["set_at"], [g, zero, *rest], g.span, spec=spec)
+    if any(x.rank for x in rest):
+        stored = g.graph.make(OPS["is_last"], [x, *rest], g.span, spec=_shift(spec, -1))
+        at = stored.apply("where", at, 0)
     return kept, unbroadcast(at, v), *[None] * len(rest)
+
+
+def _is_last(np: Any, x: Any, *rest: Any, spec: Spec) -> Any:
+    index = numpy_index(np, (x, *rest), spec)
+    check_inside(np, x.shape, index)
+    writers = np.zeros(x.shape, np.int64)
+    order = np.arange(writers[index].size).reshape(writers[index].shape)
+    writers[index] = order
+    return writers[index] == order
 
 
 operation(
@@ -213,6 +242,18 @@ operation(
     grad=_add_at_grad,
     doc="x with v added at places; of repeated indices all are added.",
     public=False,
+)
+operation(
+    "is_last",
+    "x, *subs",
+    lambda solver, inputs, spec: index_rule(solver, inputs, spec=spec).with_dtype(BOOL),
+    _is_last,
+    grad=None,
+    doc="Where the value stays that is stored last, of those that an index stores in one place.",
+    shape_only=frozenset({0}),
+    cut="an index",
+    public=False,
+    dynamic=True,
 )
 operation(
     "set_at",

@@ -42,6 +42,7 @@ operation(
     lambda np, x: x,
     grad=None,
     doc="`stop_gradient(x)` is x, through which no gradient flows.",
+    view=True,
     cut="stop_gradient",
 )
 

@@ -90,11 +90,10 @@ def _draw_grad(g: Node, out: Node, *params: Node, **attrs: Any) -> Sequence[Node
     if not row.location:
         return [None] * len(params)
     first, second = params
-    if row.name == "uniform":
-        z = ((out - first) / (second - first)).apply("stop_gradient")
-        return [unbroadcast(g * (1 - z), first), unbroadcast(g * z, second)]
-    z = ((out - first) / second).apply("stop_gradient")
-    return [unbroadcast(g, first), unbroadcast(g * z, second)]
+    scale = second - first if row.name == "uniform" else second
+    flat = scale.apply("eq", 0)  # then every draw is the location
+    z = flat.apply("where", 0, (out - first) / flat.apply("where", 1, scale)).apply("stop_gradient")
+    return [unbroadcast(g * (1 - z) if row.name == "uniform" else g, first), unbroadcast(g * z, second)]
 
 
 operation(

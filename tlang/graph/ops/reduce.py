@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tlang.errors import error
-from tlang.graph.node import Node, operation
+from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.rules import (
     count_of,
     expand,
@@ -17,7 +18,7 @@ from tlang.graph.ops.rules import (
     reduced,
     sum_dtype,
 )
-from tlang.types import BOOL, I64, DType, Solver, Tensor
+from tlang.types import BOOL, DTYPES, I64, DType, Solver, Tensor
 
 Axis = int | tuple[int, ...] | None
 
@@ -77,6 +78,11 @@ operation(
 )
 
 
+def _spread_dtype(dtype: DType) -> DType:
+    """The dtype of a squared distance: real for complex numbers too."""
+    return DTYPES[f"f{dtype.bits // 2}"] if dtype.kind == "c" else float_dtype(dtype)
+
+
 def _var_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool, ddof: int) -> tuple[Node]:
     centred = x - x.apply("mean", axis=axis, keepdims=True)
     count = count_of(x, axis, g.dtype) - ddof
@@ -94,7 +100,7 @@ for _name, _grad, _doc in (
     operation(
         _name,
         "x, axis=None, keepdims=False, ddof=0",
-        _rule(float_dtype),
+        _rule(_spread_dtype),
         lambda np, x, axis, keepdims, ddof, _f=_name: _accumulate(
             np, x, _f, axis=axis, keepdims=keepdims, ddof=ddof
         ),
@@ -108,16 +114,54 @@ def _prod_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple
     return (expand(g, x, axis, keepdims) * x.apply("prod_of_others", axis=axis),)
 
 
-def _prod_of_others(np: Any, x: Any, axis: Axis) -> Any:
-    """For each element the product of the other ones along the axes, right with zeros."""
+def _prod_of_others(np: Any, x: Any, *along: Any, axis: Axis) -> Any:
+    """For each element the product of the other ones along the axes, right with zeros.
+
+    With directions: that product's derivative along each of them, from numbers x + e1 d1 + e2 d2 + ...
+    whose ei are squared 0. Such a number is a list, indexed by the set (as bits) of the ei it goes with.
+    """
     axes = normal_axes(axis, x.ndim)
-    moved = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
-    flat = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
-    ones = np.ones_like(flat[..., :1])
-    before = np.cumprod(np.concatenate([ones, flat[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([ones, flat[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
-    result = (before * after).reshape(moved.shape) if flat.shape[-1] else moved
-    return np.moveaxis(result, range(x.ndim - len(axes), x.ndim), axes)
+    last = range(x.ndim - len(axes), x.ndim)
+    moved = [np.moveaxis(a, axes, last) for a in (x, *along)]
+    kept = moved[0].shape[: x.ndim - len(axes)]
+    count = math.prod(moved[0].shape[x.ndim - len(axes) :])
+    flat = [a.reshape(*kept, count) for a in moved]
+    every = range(2 ** len(along))
+
+    def running(order: Any) -> Any:
+        """The products of all elements before each one, in an order."""
+        out = [np.zeros_like(flat[0]) for _ in every]
+        so_far = [np.full(kept, 0 if bits else 1, x.dtype) for bits in every]
+        for k in order:
+            for bits in every:
+                out[bits][..., k] = so_far[bits]
+            so_far = [
+                so_far[bits] * flat[0][..., k]
+                + sum(so_far[bits ^ 1 << i] * d[..., k] for i, d in enumerate(flat[1:]) if bits >> i & 1)
+                for bits in every
+            ]
+        return out
+
+    if along:
+        before, after = running(range(count)), running(reversed(range(count)))
+        result = sum(before[bits] * after[every[-1] ^ bits] for bits in every)
+    else:
+        ones = np.ones_like(flat[0][..., :1])
+        ahead = np.cumprod(np.concatenate([ones, flat[0][..., :-1]], axis=-1), axis=-1)
+        behind = np.cumprod(np.concatenate([ones, flat[0][..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+        result = ahead * behind if count else flat[0]
+    return np.moveaxis(result.reshape(moved[0].shape), last, axes)
+
+
+def _prod_of_others_grad(g: Node, out: Node, *inputs: Node, axis: Axis) -> tuple[Node, ...]:
+    """The derivatives of a product are symmetric: a cotangent is one more direction."""
+    x, *along = inputs
+
+    def derivative(directions: Sequence[Node]) -> Node:
+        return g.graph.make(OPS["prod_of_others"], [x, *directions], g.span, axis=axis)
+
+    others = (along[:i] + along[i + 1 :] for i in range(len(along)))
+    return derivative([*along, g]), *(derivative([*rest, g]) for rest in others)
 
 
 operation(
@@ -130,13 +174,12 @@ operation(
 )
 operation(
     "prod_of_others",
-    "x, axis=None",
+    "x, *along, axis=None",
     lambda solver, inputs, axis: inputs[0].type.strong(),
     _prod_of_others,
-    grad=None,
-    doc="The gradient of prod: for each element the product of the other ones.",
+    grad=_prod_of_others_grad,
+    doc="For each element the product of the other ones, or its derivative along directions.",
     public=False,
-    cut="the second derivative of prod",
 )
 
 

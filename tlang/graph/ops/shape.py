@@ -10,6 +10,7 @@ from tlang.graph.ops.rules import like, normal_axes, normal_axis, product, unbro
 from tlang.types import F64, I64, ONE, Dim, DType, Mismatch, Solver, Tensor, promote
 
 Shape = tuple[Any, ...]
+Axes = int | tuple[int, ...] | None
 
 # ---------------------------------------------------------------- making
 # `shape` holds sizes that are known before the run; for those in `runtime` (positions), the scalar
@@ -31,9 +32,23 @@ def _filled(dtype_of: Any) -> Any:
     def rule(
         solver: Solver, inputs: tuple[Node, ...], *, shape: Shape, dtype: DType | None = None, **_: Any
     ) -> Tensor:
-        return Tensor(dtype or dtype_of(inputs), shape)
+        return Tensor(dtype or dtype_of(inputs), not_negative(shape))
 
     return rule
+
+
+def not_negative(shape: Shape) -> Shape:
+    """The shape, whose constant sizes must not be negative."""
+    for size in shape:
+        if size.is_const and size.const < 0:
+            raise error("T159", size=size)
+    return shape
+
+
+def _full_rule(solver: Solver, inputs: tuple[Node, ...], *, shape: Shape, runtime: tuple[int, ...]) -> Tensor:
+    if inputs[0].rank:
+        raise error("T141", op="full", found=inputs[0].type)
+    return Tensor(inputs[0].dtype, not_negative(shape))
 
 
 for _name, _value in (("zeros", 0), ("ones", 1)):
@@ -46,12 +61,13 @@ for _name, _value in (("zeros", 0), ("ones", 1)):
         ),
         grad=None,
         doc=f"A tensor of {_name} of a shape; f64 unless `dtype` says otherwise.",
+        cut="a size",
         dynamic=True,
     )
 operation(
     "full",
     "value, shape",
-    _filled(lambda inputs: inputs[0].dtype),
+    _full_rule,
     lambda np, value, *sizes, shape, runtime: np.full(fill_sizes(shape, runtime, sizes), value, value.dtype),
     grad=lambda g, out, value, *sizes, shape, runtime: (
         g.apply("sum", axis=None, keepdims=False),
@@ -92,25 +108,37 @@ def _arange(np: Any, start: Any, stop: Any, step: Any, size: Any) -> Any:
 
 operation(
     "arange",
-    "start, stop, step, size",
+    "start, stop, step",
     _arange_rule,
     _arange,
     convert="arith",
     grad=None,
     doc="`arange(n)`, `arange(a, b)`, `arange(a, b, step)`: a, a + step, ... before b.",
+    cut="a range",
     dynamic=True,
 )
 
 
 def _eye_rule(solver: Solver, inputs: tuple[Node, ...], *, shape: Shape, runtime: tuple[int, ...]) -> Tensor:
-    return Tensor(F64, shape * (2 if len(shape) == 1 else 1))
+    if len(shape) not in (1, 2):
+        raise error("T141", op="eye", found=_text(shape))
+    return Tensor(F64, not_negative(shape * (2 if len(shape) == 1 else 1)))
 
 
 def _eye(np: Any, *sizes: Any, shape: Shape, runtime: tuple[int, ...]) -> Any:
     return np.eye(*fill_sizes(shape, runtime, sizes))
 
 
-operation("eye", "shape", _eye_rule, _eye, grad=None, doc="`eye(n)`: the identity matrix, f64.", dynamic=True)
+operation(
+    "eye",
+    "shape",
+    _eye_rule,
+    _eye,
+    grad=None,
+    doc="`eye(n)`: the identity matrix, f64.",
+    cut="a size",
+    dynamic=True,
+)
 
 
 def _one_hot_rule(
@@ -118,7 +146,7 @@ def _one_hot_rule(
 ) -> Tensor:
     if not inputs[0].dtype.is_integer or len(shape) != 1:
         raise error("T134", found=inputs[0].type)
-    return Tensor(F64, (*solver.shape(inputs[0].type), shape[0]))
+    return Tensor(F64, (*solver.shape(inputs[0].type), *not_negative(shape)))
 
 
 def _one_hot(np: Any, x: Any, *sizes: Any, shape: Shape, runtime: tuple[int, ...]) -> Any:
@@ -149,7 +177,7 @@ def _broadcast_to_rule(
     x = inputs[0]
     if len(shape) < x.rank:
         raise error("T135", found=x.type, rank=len(shape))
-    stretched = solver.broadcast([shape, solver.shape(x.type)])
+    stretched = solver.broadcast([not_negative(shape), solver.shape(x.type)])
     for want, got in zip(shape, stretched, strict=True):
         if solver.resolve(want) == ONE and got != ONE:
             raise Mismatch("T101", [(0, "the size", got), (1, "the wanted size", want)])
@@ -247,7 +275,7 @@ operation(
 )
 
 
-def _transpose_axes(rank: int, axes: tuple[int, ...] | None) -> tuple[int, ...]:
+def _transpose_axes(rank: int, axes: Axes) -> tuple[int, ...]:
     if axes is None:
         return tuple(reversed(range(rank)))
     axes = (axes,) if isinstance(axes, int) else axes
@@ -256,13 +284,13 @@ def _transpose_axes(rank: int, axes: tuple[int, ...] | None) -> tuple[int, ...]:
     return tuple(a % rank for a in axes)
 
 
-def _transpose_rule(solver: Solver, inputs: tuple[Node, ...], *, axes: tuple[int, ...] | None) -> Tensor:
+def _transpose_rule(solver: Solver, inputs: tuple[Node, ...], *, axes: Axes) -> Tensor:
     x = inputs[0]
     shape = solver.shape(x.type)
     return Tensor(x.dtype, tuple(shape[a] for a in _transpose_axes(x.rank, axes)))
 
 
-def _transpose_grad(g: Node, out: Node, x: Node, axes: tuple[int, ...] | None) -> tuple[Node]:
+def _transpose_grad(g: Node, out: Node, x: Node, axes: Axes) -> tuple[Node]:
     order = _transpose_axes(x.rank, axes)
     return (g.apply("transpose", axes=tuple(order.index(i) for i in range(x.rank))),)
 
@@ -325,6 +353,52 @@ operation(
 )
 
 
+def moved_axes(view: Node, labels: list[Any]) -> list[Any] | None:
+    """Where the axes of a view's input are in its result: each label at its new place, None for a new axis.
+
+    An axis of which only a part is seen gets the label ("part", label). None if axes are mixed.
+    """
+    x, name = view.inputs[0], view.op.name
+    if name == "transpose":
+        return [labels[a] for a in _transpose_axes(x.rank, view.attr("axes"))]
+    if name == "expand_dims":
+        axis = view.attr("axis")
+        out = list(labels)
+        for a in normal_axes(axis, view.rank):
+            out.insert(a, None)
+        return out
+    if name == "squeeze":
+        gone = _squeezed_axes(x, view.attr("axis"))
+        return [k for i, k in enumerate(labels) if i not in gone]
+    if name in ("broadcast_to", "broadcast_like"):
+        kept = [k if d != ONE else None for k, d in zip(labels, x.shape, strict=True)]
+        return [*[None] * (view.rank - x.rank), *kept]
+    if name in ("reshape", "reshape_like"):
+        long = [(k, d) for k, d in zip(labels, x.shape, strict=True) if d != ONE]
+        if [d for _, d in long] != [d for d in view.shape if d != ONE]:
+            return None
+        rest = iter(long)
+        return [None if d == ONE else next(rest)[0] for d in view.shape]
+    if name == "index":
+        return _indexed_axes(view, labels)
+    return list(labels) if view.rank == x.rank else None
+
+
+def _indexed_axes(view: Node, labels: list[Any]) -> list[Any] | None:
+    out: list[Any] = []
+    axes = iter(labels)
+    for entry in view.attr("spec"):
+        if entry[0] == "new":
+            out.append(None)
+            continue
+        label = next(axes)
+        if entry[0] == "slice":
+            out.append(label if label is None or entry[1:] == (None, None, 1) else ("part", label))
+        elif entry[0] == "input" and view.inputs[entry[1]].rank:
+            return None
+    return [*out, *axes]
+
+
 # ---------------------------------------------------------------- joining
 
 
@@ -353,13 +427,15 @@ operation(
     lambda np, *xs, axis: np.concatenate(xs, axis=axis),
     convert="arith",
     grad=_concatenate_grad,
-    doc="`concatenate([x, y], axis = 0)`: tensors one after the other along an axis; f64[n] and f64[m] give f64[n + m].",
+    doc="`concatenate([x, y], axis = 0)`: tensors one after the other along an axis, f64[n + m] of n and m.",
 )
 
 
 def _part(np: Any, g: Any, *xs: Any, axis: int, which: int) -> Any:
     start = sum(x.shape[axis] for x in xs[:which])
-    return np.take(g, range(start, start + xs[which].shape[axis]), axis=axis)
+    place = [slice(None)] * g.ndim
+    place[axis] = slice(start, start + xs[which].shape[axis])
+    return g[tuple(place)]
 
 
 def _part_grad(g: Node, out: Node, whole: Node, *xs: Node, axis: int, which: int) -> tuple[Node | None, ...]:

@@ -1,0 +1,334 @@
+"""The documents: every fenced block runs, and the generated pages are up to date.
+
+```tlang NAME   a program; with NAME it is also a file that later blocks of the page may use
+```python       a script; `# -> value` answers the line, a ```text block after it is what it prints
+```sh           commands of a shell: their targets, sub-commands, options and files must exist
+```text         what the block before it prints
+```lark         rules that stand in the grammar
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import tlang
+from tlang.codes import CODES
+from tlang.graph.ops import OPS
+from tlang.tools.testing import run_file
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted((ROOT / "grammar").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+#: A ```text block is no kind of its own: it is an answer.
+LANGUAGES = ("tlang", "python", "sh", "lark")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: the page, its first line there, its language, the file it names, its text."""
+
+    page: Path
+    line: int
+    language: str
+    name: str
+    text: str
+    answer: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The blocks of a page; a ```text block is the answer of the one before it."""
+    found: list[Block] = []
+    fence = re.compile(r"^```(\S*) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    end = 0
+    for m in fence.finditer(text):
+        beside = not text[end : m.start()].strip() and end > 0
+        if m[1] == "text" and beside and found[-1].answer is None:
+            last = found.pop()
+            found.append(Block(last.page, last.line, last.language, last.name, last.text, m[3]))
+        else:
+            line = text.count("\n", 0, m.start()) + 1
+            found.append(Block(page, line, m[1], m[2], m[3], None))
+        end = m.end()
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def of(language: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The test runs once for each block of a language."""
+    return pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == language], ids=str)
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    assert BLOCKS
+    assert [f"{b}: {b.language}" for b in BLOCKS if b.language not in LANGUAGES] == []
+    for page in PAGES:
+        assert page.read_text(encoding="utf-8").count("\n```") % 2 == 0, f"an open fence in {page.name}"
+
+
+@pytest.fixture
+def folder(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the data sets, and with the files that the page's blocks name, as working directory."""
+    (tmp_path / "data").mkdir()
+    for path in (ROOT / "programs" / "data").glob("*.[nc][ps][zv]"):
+        shutil.copy(path, tmp_path / "data")
+    (tmp_path / "out").mkdir()
+    for other in BLOCKS:
+        if other.page == block.page and other.name:
+            (tmp_path / other.name).write_text(other.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---------------------------------------------------------------- programs
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`tlang` with arguments, in this environment."""
+    path = os.pathsep.join([str(Path(tlang.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "tlang.tools.cli", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", "PYTHONUTF8": "1"},
+    )
+
+
+@of("tlang")
+def test_program(block: Block, folder: Path) -> None:
+    name = block.name or "example.tl"
+    (folder / name).write_text(block.text, encoding="utf-8")
+    if block.answer is None or "#=>" in block.text or "#!" in block.text:
+        result = run_file(name)
+        assert not result.failures, str(tlang.TlangError(*result.failures))
+    if block.answer is not None:
+        done = command_line("run", name)
+        assert done.stdout + done.stderr == block.answer
+
+
+# ---------------------------------------------------------------- Python
+
+
+def run_script(block: Block) -> str:
+    """Executes a script; compares the value of every expression with the `# ->` on its line."""
+    tree = ast.parse(block.text, str(block))
+    lines = block.text.split("\n")
+    space: dict[str, object] = {"__name__": str(block)}
+    printed = io.StringIO()
+    answers = 0
+    with contextlib.redirect_stdout(printed):
+        for statement in tree.body:
+            _, arrow, answer = lines[(statement.end_lineno or 1) - 1].partition("# -> ")
+            if arrow and isinstance(statement, ast.Expr):
+                value = eval(compile(ast.Expression(statement.value), str(block), "eval"), space)
+                assert answer.strip() in (repr(value), str(value)), f"{ast.unparse(statement)} is {value!r}"
+                answers += 1
+            else:
+                exec(compile(ast.Module([statement], []), str(block), "exec"), space)
+    assert answers == block.text.count("# -> "), "an answer stands beside what is no expression"
+    return printed.getvalue()
+
+
+@of("python")
+def test_script(block: Block, folder: Path) -> None:
+    printed = run_script(block)
+    assert printed == (block.answer or "")
+
+
+# ---------------------------------------------------------------- shell
+
+
+@cache
+def options_of(command: str) -> set[str]:
+    """The options that `tlang COMMAND --help` shows."""
+    done = command_line(command, "--help")
+    assert done.returncode == 0, f"tlang has no command {command}"
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.stdout))
+
+
+def check_shell(words: list[str], targets: set[str], names: set[str]) -> None:
+    """One command: what it names must exist."""
+    program, rest = words[0], words[1:]
+    if program == "make":
+        assert {w for w in rest if "=" not in w} <= targets
+    elif program == "tlang":
+        known = options_of(rest[0]) if not rest[0].startswith("-") else {"--version", "--help"}
+        for word in rest:
+            if word.startswith("-") and word != "-":
+                assert word.partition("=")[0] in known, word
+            if word.endswith(".tl"):
+                assert word in names or (ROOT / word).is_file(), word
+    elif program in ("pip", "python"):
+        distribution = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
+        for word in rest:
+            if "tlang" in word and not word.startswith("dist/"):
+                assert word.partition("[")[0] == distribution, word
+            elif word.endswith(".py"):
+                assert (ROOT / word).is_file(), word
+            elif word.startswith("dist/"):
+                assert word.startswith(f"dist/{distribution.replace('-', '_')}-"), word
+    elif program == "pytest":
+        assert set(rest) <= {"--update-golden", "--runslow"} | {w for w in rest if (ROOT / w).exists()}
+    else:
+        raise AssertionError(f"not a command that can be checked: {program}")
+
+
+@of("sh")
+def test_shell(block: Block) -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*?##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    names = {b.name for b in BLOCKS if b.page == block.page and b.name}
+    for line in block.text.splitlines():
+        for command in line.partition(" #")[0].partition("#")[0].split("&&"):
+            if words := shlex.split(command):
+                check_shell(words, targets, names)
+
+
+# ---------------------------------------------------------------- the grammar
+
+
+@of("lark")
+def test_rules_are_those_of_the_grammar(block: Block) -> None:
+    def rules(text: str) -> set[str]:
+        text = re.sub(r"^//.*$", "", text, flags=re.MULTILINE)
+        return {" ".join(r.split()) for r in re.split(r"\n(?=[?!]?_?[A-Za-z])", text) if r.strip()}
+
+    grammar = rules((ROOT / "grammar" / "tlang.lark").read_text(encoding="utf-8"))
+    assert rules(block.text) - grammar == set()
+
+
+# ---------------------------------------------------------------- generated pages
+
+
+def is_current(path: Path, text: str, request: pytest.FixtureRequest) -> None:
+    """Compares a generated text with its file, or renews it."""
+    if request.config.getoption("--update-golden"):
+        path.write_text(text, encoding="utf-8")
+    old = path.read_text(encoding="utf-8")
+    assert old == text, f"{path.name} is not up to date: pytest tests/test_docs.py --update-golden"
+
+
+LETTERS = {
+    "S": "the text is not a program",
+    "N": "names",
+    "T": "types, shapes and sizes",
+    "F": "functions, clauses and commands",
+    "A": "arguments and names from Python",
+    "R": "what only a run can find",
+    "D": "files",
+    "C": "checks and answers",
+}
+EXCEPTIONS = {
+    "syntax": "SyntaxError",
+    "name": "NameError",
+    "type": "TypeError",
+    "shape": "ShapeError",
+    "state": "StateError",
+    "check": "CheckFailed",
+}
+
+
+def errors_page() -> str:
+    """The index of all codes, from the table in `tlang/codes.py`."""
+    out = [
+        "# Errors and warnings",
+        "",
+        "Every message of tlang has a code. This is the index: the code, its sentence, the exception that it",
+        "is from Python (`tlang.SyntaxError` and so on), and why. Words in braces are filled in with the",
+        "facts of the case. What a message looks like, and the exit codes, are in",
+        "[reference.md](reference.md#17-errors).",
+        "",
+        "The page is generated from `tlang/codes.py`; `pytest tests/test_docs.py --update-golden` renews it.",
+    ]
+    for letter, title in LETTERS.items():
+        out += ["", f"## {letter}: {title}"]
+        for code in sorted(c for c in CODES if c[0] == letter):
+            row = CODES[code]
+            sentence = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", row.sentence)
+            out += ["", f"**{code}** {sentence} ({EXCEPTIONS[row.kind]})<br>", f"{row.why}"]
+    return "\n".join(out) + "\n"
+
+
+def test_index_of_errors(request: pytest.FixtureRequest) -> None:
+    assert {code[0] for code in CODES} <= set(LETTERS)
+    is_current(ROOT / "grammar" / "errors.md", errors_page(), request)
+
+
+#: A bar inside a cell of a table.
+BAR = "\\|"
+BEGIN, END = "<!-- operations: generated -->\n", "<!-- operations: end -->\n"
+#: Operations that are called in other ways than by their row's signature.
+CALLS = {
+    "arange": ("arange(stop)", "arange(start, stop)", "arange(start, stop, step)"),
+    "concatenate": ("concatenate([x, y, ...], axis=0)",),
+    "stack": ("stack([x, y, ...], axis=0)",),
+    "eye": ("eye(n)",),
+    "one_hot": ("one_hot(x, n)",),
+    "size": ("size(x, axis=0)",),
+}
+
+
+def operations_table() -> str:
+    """The table of operations that programs call by name, in alphabetical order."""
+    rows = ["| operation | meaning |\n|---|---|\n"]
+    for name in sorted(name for name, row in OPS.items() if row.public):
+        calls = CALLS.get(name, (f"{name}({OPS[name].signature})",))
+        shown = "<br>".join(f"`{c}`" for c in calls)
+        rows.append(f"| {shown} | {OPS[name].doc.replace('|', BAR)} |\n")
+    return "".join(rows)
+
+
+def test_table_of_operations(request: pytest.FixtureRequest) -> None:
+    path = ROOT / "grammar" / "reference.md"
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    assert begin
+    assert end
+    is_current(path, before + begin + operations_table() + end + after, request)
+
+
+def test_every_public_operation_is_in_the_reference() -> None:
+    text = (ROOT / "grammar" / "reference.md").read_text(encoding="utf-8")
+    missing = [name for name, row in OPS.items() if row.public and f"`{name}(" not in text]
+    assert missing == []
+
+
+def test_every_code_that_a_page_names_exists() -> None:
+    for page in PAGES:
+        named = set(re.findall(r"\b[SNTFARDC][0-9]{3}\b", page.read_text(encoding="utf-8")))
+        assert named <= set(CODES), page.name
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if target.startswith(("http://", "https://")):
+                continue
+            file, _, anchor = target.partition("#")
+            other = (page.parent / file) if file else page
+            assert other.exists(), f"{page.name}: {target}"
+            if anchor:
+                heads = re.findall(r"^#+ (.*)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+                slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+                assert anchor in slugs, f"{page.name}: {target}"
