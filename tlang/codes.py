@@ -93,8 +93,7 @@ _codes(
         ),
         "S013": (
             "a choice is not written with `if` and `else`",
-            "`where(condition, a, b)` takes a where the condition holds and b elsewhere, element by "
-            "element.",
+            "`where(condition, a, b)` takes a where the condition holds and b elsewhere, element by element.",
         ),
         "S014": (
             "{left} and {right} stand side by side without an operator",

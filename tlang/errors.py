@@ -146,6 +146,15 @@ def error(
     return _KINDS[CODES[code].kind](found)
 
 
+def moved(e: TlangError, span: Span, said: str) -> TlangError:
+    """The error at another place, the first one kept as a label: a formula that a value does not fit."""
+    first = e.diagnostics[0]
+    if first.span is None or first.span == span:
+        return placed(e, span)
+    put = replace(first, span=span, labels=(*first.labels, Label(first.span, said)))
+    return type(e)(put, *e.diagnostics[1:])
+
+
 def _sentence(code: str, facts: dict[str, object]) -> str:
     """A code's sentence with its facts, with the article that the next word needs."""
     text = CODES[code].sentence.format(**facts)

@@ -227,6 +227,8 @@ def promote(types: Sequence[Tensor]) -> DType:
     weak = [t.dtype for t in types if t.weak]
     if not strong:
         strong, weak = weak, []
+    # As NumPy does, the widest kind first: i16, u16 and f32 are f32, not f64 by way of i32.
+    strong.sort(key=lambda t: "biufc".index(t.kind), reverse=True)
     result = strong[0]
     for dtype in strong[1:]:
         result = _promote_pair(result, dtype)
@@ -284,6 +286,10 @@ class Solver:
                 total = total + solution.get(symbol, Dim.of(symbol)).scale(k)
             dim = total
         return dim
+
+    def rename(self, change: Callable[[Dim], Dim]) -> None:
+        """Puts other symbols into all that is solved."""
+        self.solution = {s: change(d) for s, d in self.solution.items()}
 
     def shape(self, tensor: Tensor) -> tuple[Dim, ...]:
         """The resolved shape of a type."""

@@ -20,7 +20,7 @@ from tlang.graph.ops.rules import unknown_dim, zeros_like
 from tlang.rewrite.stabilise import stabilise
 from tlang.source import Span
 from tlang.syntax import ast
-from tlang.types import DTYPES, I64, Dim, Mismatch, Tensor
+from tlang.types import DTYPES, I64, U64, Dim, Mismatch, Tensor
 
 if TYPE_CHECKING:
     from tlang.elaborate.expressions import Elaborator, Task
@@ -110,7 +110,7 @@ def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
             assert arg is not None
             items = arg.value.items if isinstance(arg.value, ast.ListLit | ast.TupleLit) else ()
             if not items:
-                raise error("F107", arg.span, what=name)
+                raise error("F107", arg.span, name=name)
             for item in items:
                 item = item.value if isinstance(item, ast.Arg) else item
                 inputs.append((yield el.node(item, scope)))
@@ -236,7 +236,10 @@ def _cast(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
     assert isinstance(e.func, ast.Name)
     bound = bind(e, f"`{e.func.id}`", ("x",), ("x",))
     x = yield el.node(bound["x"].value, scope)
-    return el.op("cast", [x], e.span, scope, [bound["x"].value], dtype=DTYPES[e.func.id])
+    dtype = DTYPES[e.func.id]
+    if x.op.name == "const" and (x.dtype is U64 or (is_const(x) and x.value >= 2**63)) and dtype.is_integer:
+        return el.convert(x, dtype, bound["x"].span)  # also beyond i64, where the literal has no dtype yet
+    return el.op("cast", [x], e.span, scope, [bound["x"].value], dtype=dtype)
 
 
 # ---------------------------------------------------------------- templates
@@ -451,6 +454,8 @@ def draw(el: Elaborator, e: ast.Expr, kind: Tensor, key: str, scope: Scope, span
         hint = f"did you mean `{near}`?" if near else f"there are {listed(list(DISTRIBUTIONS))}"
         raise error("F124", name_node.span, name=name_node.span.text, hint=hint)
     row = DISTRIBUTIONS[name_node.id]
+    if kind.dtype.kind not in row.kinds:
+        raise error("T160", e.span, name=row.name, found=kind)
     required = [p for p, d in zip(row.params, row.defaults, strict=True) if d is None]
     bound = bind(e, f"`{row.name}`", row.params, required)
     params, operands = [], []
@@ -465,7 +470,7 @@ def draw(el: Elaborator, e: ast.Expr, kind: Tensor, key: str, scope: Scope, span
             operands.append(e)
         params.append(x)
     try:
-        return el.graph.make(
+        made = el.graph.make(
             OPS["draw"], params, span, kind=kind, distribution=row.name, variable=key, state=key, held=False
         )
     except Mismatch as failure:
@@ -474,3 +479,8 @@ def draw(el: Elaborator, e: ast.Expr, kind: Tensor, key: str, scope: Scope, span
         from tlang.errors import placed
 
         raise placed(failure, e.span, scope.uses()) from None
+    known = {s for x in params for d in x.shape for s in d.symbols()}
+    for d in made.shape:
+        if any(not s.rigid and s not in known for s in d.symbols()):
+            raise error("T145", span, name=d, function=key)
+    return made

@@ -92,6 +92,9 @@ def _swap(
             shared[old.key] = new
         elif isinstance(old, RandomDef) and isinstance(new, RandomDef):
             states[old.key] = new.key
+        elif isinstance(old, SharedDef | RandomDef) and isinstance(new, SharedDef | RandomDef):
+            left, right = (f"a {KIND[type(d)]}" for d in (old, new))
+            raise error("F162", span, a=a.span.text, b=b.span.text, left=left, right=right)
         else:
             odd, name = (old, a) if not isinstance(old, SharedDef | RandomDef) else (new, b)
             raise error("F163", name.span, name=name.span.text, kind=KIND[type(odd)])

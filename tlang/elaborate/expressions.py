@@ -26,6 +26,7 @@ from tlang.elaborate.scope import (
     TensorDef,
     UnitDef,
     ValueDef,
+    cycle_error,
     trampoline,
 )
 from tlang.elaborate.values import (
@@ -66,7 +67,7 @@ class Elaborator(Fitter):
         self.opaque = opaque
         self.cache: dict[Def, Any] = {}
         self.shared_values: dict[ast.Equation, Any] = {}
-        self.active: dict[EquationDef, Span] = {}
+        self.active: dict[EquationDef | RandomDef, Span] = {}
         self.leaves: dict[Node, LeafUse] = {}
         self.mentioned: set[Def] = set()
         self.read_dims: set[str] = set()
@@ -243,15 +244,18 @@ class Elaborator(Fitter):
             return Record(found.type.fields, tuple(items))
         return self.read(self.graph.leaf("value", found.type, span, name=found.name), span, scope)
 
+    def enter(self, found: EquationDef | RandomDef, span: Span) -> None:
+        """Notes that a definition is being elaborated; a cycle is an error that shows it."""
+        if found in self.active:
+            defs = list(self.active)
+            raise cycle_error(defs[defs.index(found) :])
+        self.active[found] = span
+
     def equation(self, found: EquationDef, span: Span) -> Task:
         """The named node of an equation; a cycle is an error that shows it."""
         if found in self.cache:
             return self.cache[found]
-        if found in self.active:
-            names = list(self.active)
-            cycle = [d.name for d in names[names.index(found) :]] + [found.name]
-            raise error("N104", found.span, cycle=" -> ".join(cycle))
-        self.active[found] = span
+        self.enter(found, span)
         decl, scope = found.decl, found.scope
         if len(decl.targets) == 1:
             value = yield self.expr(decl.value, scope)
@@ -290,12 +294,11 @@ class Elaborator(Fitter):
     def random(self, found: RandomDef, span: Span) -> Task:
         """The draw of a random variable: one node, however often it is named."""
         if found not in self.cache:
-            self.cache[found] = None
+            self.enter(found, span)
             self.cache[found] = yield self.draw(
                 found.decl.dist, found.type, found.key, found.unit.scope, found.span
             )
-        if self.cache[found] is None:
-            raise error("N104", found.span, cycle=f"{found.name} -> ... -> {found.name}")
+            del self.active[found]
         return self.read(self.cache[found], span, found.unit.scope)
 
     # ------------------------------------------------------------ operators
@@ -356,6 +359,8 @@ class Elaborator(Fitter):
         if isinstance(base, RandomDef | StreamDef) and name in ("state", "seed"):
             if not scope.is_command():
                 raise error("N105", e.span, what=f"{base.name}.{name}")
+            if isinstance(base, StreamDef) and name == "state":
+                raise error("F172", e.span, name=base.name)
             return StateRef(base, name)
         value = yield self.expr(e.base, scope)
         if isinstance(value, UnitDef):

@@ -70,11 +70,11 @@ def elaborate(program: Program, found: FunctionDef, opaque: frozenset[str]) -> D
     work.replace_keys(cuts)
     apply_givens(work, values)
     apply_holds(work, decl.clauses, scope)
-    _check_unused(el, decl, scope, params, used)
     for local in scope.names.values():
         if isinstance(local, EquationDef):
             el.evaluate(ast.Name(local.name, local.span), scope)
     check_free(work, found)
+    _check_unused(el, decl, scope, params, used)
     return finish_draft(work, found, fields)
 
 

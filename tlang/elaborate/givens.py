@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tlang.elaborate.drafts import Work, def_key, key_of, renamer
 from tlang.elaborate.scope import KIND, Def, EquationDef, LocalDef, Scope
 from tlang.elaborate.values import Record
-from tlang.errors import error
+from tlang.errors import TlangError, error, moved
 from tlang.graph.node import Node, toposort
 from tlang.syntax import ast
 from tlang.types import Dim, Tensor, fresh_symbol
@@ -69,19 +69,13 @@ def apply_givens(work: Work, values: Sequence[tuple[ast.Binding, Def, Node]], co
             raise error("F154", b.value.span, name=text, wanted=kind.declared(), found=el.type_text(value))
         mapping[key] = (b, value, kind)
     names = {s for _, _, kind in mapping.values() for d in kind.shape for s in d.symbols() if s.rigid}
-    state = {
-        s
-        for n in work.reads
-        if n.op.name == "shared" and key_of(n) not in mapping
-        for d in n.type.shape
-        for s in d.symbols()
-    }
-    rename = {s: Dim.of(fresh_symbol(s.name)) for s in names - state}
+    rename = {s: Dim.of(fresh_symbol(s.name)) for s in names}
     items = list(mapping.items())
     if rename:
         change = renamer(rename)
         count = len(work.reads)
         work.reads += [value for _, (_, value, _) in items]
+        el.graph.solver.rename(change)
         work.map(lambda n, _: None, change)
         items = [
             (key, (b, v, kind.with_shape(map(change, kind.shape))))
@@ -90,7 +84,10 @@ def apply_givens(work: Work, values: Sequence[tuple[ast.Binding, Def, Node]], co
         del work.reads[count:]
     for _, (b, value, kind) in items:
         el.fit(value, kind, b.value.span, f"`{b.target.span.text}`")
-    work.replace_keys({key: value for key, (_, value, _) in items})
+    try:
+        work.replace_keys({key: value for key, (_, value, _) in items})
+    except TlangError as e:
+        raise moved(e, values[0][0].span, "in this formula") from None
     work.reads = [n for n in work.reads if key_of(n) not in mapping]
 
 

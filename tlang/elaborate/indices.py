@@ -10,7 +10,7 @@ from tlang.elaborate.values import Record, as_dim, plain_const
 from tlang.errors import Label, error
 from tlang.graph.node import Node, is_const
 from tlang.syntax import ast
-from tlang.types import BOOL, F64, I64, Dim, Tensor, promote
+from tlang.types import BOOL, F64, I64, U64, Dim, Tensor, promote
 
 if TYPE_CHECKING:
     from tlang.elaborate.expressions import Elaborator, Task
@@ -118,6 +118,8 @@ def list_literal(el: Elaborator, e: ast.ListLit, scope: Scope) -> Task:
         if any(bools) and not all(bools):
             raise error("T143", e.items[bools.index(not bools[0])].span)
         dtype = promote([n.type.strong() for n in nodes])
+        if dtype is I64 and any(n.rank == 0 and n.value >= 2**63 for n in nodes):
+            dtype = U64
         kind = Tensor(dtype, (Dim(len(nodes)), *shapes[0]))
         return el.graph.const(tuple(n.value for n in nodes), kind, e.span)
     nodes = [n.cast(n.dtype) if n.type.weak and all(m.type.weak for m in nodes) else n for n in nodes]

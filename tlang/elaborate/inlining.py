@@ -9,7 +9,7 @@ from tlang.elaborate.arguments import bind
 from tlang.elaborate.drafts import Draft, renamer, with_sizes
 from tlang.elaborate.scope import FunctionDef, Scope
 from tlang.elaborate.values import Record
-from tlang.errors import Label, TlangError, error, placed
+from tlang.errors import Label, TlangError, error, moved
 from tlang.graph.node import Node, Param, rebuild
 from tlang.source import Span
 from tlang.syntax import ast
@@ -128,7 +128,7 @@ def inline(
     except Mismatch as failure:
         raise el.mismatch(failure, (), e.span, scope, ()) from None
     except TlangError as failure:
-        raise placed(failure, e.span, scope.uses()) from None
+        raise moved(failure, e.span, f"in `{draft.definition.name}`") from None
     params = {p.node for p in draft.params}
     for n in draft.reads:
         if n not in params:

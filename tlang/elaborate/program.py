@@ -20,6 +20,7 @@ from tlang.elaborate.scope import (
     UnitDef,
     ValueDef,
     collect,
+    cycle_error,
 )
 from tlang.elaborate.values import BUILTINS, Dynamic
 from tlang.errors import Diagnostic, TlangError, error
@@ -62,7 +63,7 @@ class Program:
         self._failed: dict[tuple[FunctionDef, frozenset[str]], TlangError] = {}
         self._functions: dict[FunctionDef, Function] = {}
         self._active: dict[FunctionDef, None] = {}
-        self._inferring: set[SharedDef] = set()
+        self._inferring: list[SharedDef] = []
 
     # ------------------------------------------------------------ files
 
@@ -121,14 +122,14 @@ class Program:
         """A shared value's type: declared, or that of its initial value."""
         if found.type is None:
             if found in self._inferring:
-                raise error("N104", found.span, cycle=f"{found.name} -> {found.name}")
-            self._inferring.add(found)
+                raise cycle_error(self._inferring[self._inferring.index(found) :])
+            self._inferring.append(found)
             try:
                 from tlang.elaborate.commands import Commands
 
                 found.type = Commands(self).initial_type(found)
             finally:
-                self._inferring.discard(found)
+                self._inferring.remove(found)
         return found.type
 
     def value_read(self, found: ValueDef) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -298,7 +298,9 @@ class Unit:
                     self.constant_dims.add(name)
                     return Dim(constant, alias=name)
                 found = self.scope.names.get(name) or self.values.get(name)
-                if isinstance(found, EquationDef | ValueDef):
+                if found is None and name in self.set_names:
+                    found = ValueDef(name, self.set_names[name], None)
+                if isinstance(found, EquationDef | SharedDef | ValueDef):
                     label = [Label(found.span, f"`{name}` is made here")] if found.span else []
                     raise error("T111", span, name=name, kind=KIND[type(found)], labels=label)
                 self.dims.setdefault(name, span)
@@ -329,6 +331,13 @@ _OTHER_NAMES = {"float": "f64", "double": "f64", "float64": "f64", "float32": "f
 _OTHER_NAMES |= {"int64": "i64", "int32": "i32", "int16": "i16", "int8": "i8", "uint8": "u8"}
 _OTHER_NAMES |= {"complex": "c128", "complex128": "c128", "complex64": "c64", "boolean": "bool"}
 _OTHER_NAMES |= {"uint16": "u16", "uint32": "u32", "uint64": "u64", "f16": "f32", "tensor": "f64"}
+
+
+def cycle_error(cycle: Sequence[EquationDef | RandomDef | SharedDef]) -> TlangError:
+    """The error for definitions that need each other, told from the first of them in the text."""
+    first = min(range(len(cycle)), key=lambda i: cycle[i].span.start)
+    turned = [*cycle[first:], *cycle[:first], cycle[first]]
+    return error("N104", cycle[first].span, cycle=" -> ".join(d.name for d in turned))
 
 
 def trampoline(task: Generator[Any, Any, Any]) -> Any:
@@ -413,7 +422,8 @@ def names_set(s: ast.Statement) -> Iterator[ast.Name]:
     """The names of values that a command makes, loops included."""
     match s:
         case ast.Set(targets=targets):
-            yield from (t.place.target for t in targets if isinstance(t.place.target, ast.Name))
+            places = [t.place for t in targets if t.place.subs is None]
+            yield from (p.target for p in places if isinstance(p.target, ast.Name))
         case ast.Repeat(body=body) | ast.For(body=body):
             for inner in body:
                 yield from names_set(inner)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tlang.errors import error
+from tlang.errors import TlangError, error, placed
 from tlang.source import Span
-from tlang.types import BOOL, F64, I64, Dim, DType, Solver, Tensor, promote
+from tlang.types import BOOL, F64, I64, Dim, DType, Mismatch, Solver, Tensor, promote
 
 Attrs: TypeAlias = dict[str, Any]
 TypeRule: TypeAlias = Callable[..., Tensor]
@@ -171,7 +171,10 @@ class Graph:
         key = (op, tuple(map(id, inputs)), items)
         found = self._nodes.get(key)
         if found is None:
-            kind = op.type(self.solver, tuple(inputs), **attrs)
+            try:
+                kind = op.type(self.solver, tuple(inputs), **attrs)
+            except TlangError as e:
+                raise placed(e, span) from None
             found = Node(op, tuple(inputs), items, kind, self, span)
             self._nodes[key] = found
         return found
@@ -200,7 +203,7 @@ def _literal_as(node: Node, dtype: DType) -> int | float:
         return float(value)
     low, high = dtype.integer_range()
     if isinstance(value, int) and not low <= value <= high:
-        raise error("T124", node.span, value=value, dtype=dtype)
+        raise error("T124", value=value, dtype=dtype)  # equal literals share a node: its place may be another
     return int(value)
 
 
@@ -211,18 +214,22 @@ def is_const(node: Node, value: float | None = None) -> bool:
     return value is None or bool(node.value == value)
 
 
+#: How messages call the operations that are written as signs.
+_SIGNS = {"bit_and": "&", "bit_or": "|", "bit_xor": "^", "bit_not": "~"}
+
+
 def _convert(op: Op, inputs: Sequence[Node]) -> Sequence[Node]:
     """The inputs cast as the row's `convert` says; weak results stay weak (no cast of literals alone)."""
     mode = op.convert
     if mode == "logic":
         for x in inputs:
             if x.dtype is not BOOL:
-                raise error("T120", op=op.name, found=x.type)
+                raise error("T120", op=_SIGNS.get(op.name, op.name), found=x.type)
         return inputs
     if mode == "bits":
         for x in inputs:
             if x.dtype.is_inexact:
-                raise error("T121", op=op.name, found=x.type)
+                raise error("T121", op=_SIGNS.get(op.name, op.name), found=x.type)
     if mode == "where":
         return [inputs[0], *_common(inputs[1:], "arith")]
     return _common(inputs, mode)
@@ -336,9 +343,21 @@ def rebuild(
                 made = node
             else:
                 attrs = node.attrs if dims is None else [(k, map_dims(v, dims)) for k, v in node.attrs]
-                made = graph.make(node.op, inputs, node.span, **dict(attrs))
+                try:
+                    made = graph.make(node.op, inputs, node.span, **dict(attrs))
+                except Mismatch as e:
+                    raise _unfit(e, node, inputs) from None
         new[id(node)] = made
     return [new[id(r)] for r in roots]
+
+
+def _unfit(e: Mismatch, node: Node, inputs: Sequence[Node]) -> TlangError:
+    """The error for sizes that do not fit any more when something was put in."""
+    notes = []
+    for index, words, dim in e.sides:
+        kind = str(inputs[index].type) if 0 <= index < len(inputs) else ""
+        notes.append(f"{kind}  {words} {node.graph.solver.resolve(dim)}")
+    return error(e.code, node.span, notes=notes, hint=e.hint)
 
 
 def substitute(roots: Sequence[Node], mapping: Mapping[Node, Node]) -> list[Node]:

@@ -275,7 +275,10 @@ class _Rules:
             return None
         rank = core.rank
         above, inside = _followed(range(rank), over), _followed(range(rank), inner)
-        if above is None or inside is None or sorted(i for i in inside if i is not None) != [*range(rank)]:
+        if above is None or inside is None:
+            return None
+        old = [i for i in inside if i is not None]
+        if len(old) != rank or {*old} != {*range(rank)}:  # not every element is summed, each once
             return None
         shape = total.inputs[0].shape
         if any(i is None and d != ONE for i, d in zip(inside, shape, strict=True)):

@@ -115,8 +115,8 @@ class Session(Host):
             self._checking = False
         self._calls.clear()
         for unit in self.program.all_units():
-            if unit is not self.unit and not errors:
-                self._initialise(unit)
+            if unit is not self.unit:
+                self._initialise(unit, strict=not errors)
         return collected.commands, errors
 
     def try_initialise(self, c: ast.Command | ast.SharedDecl) -> None:
@@ -142,12 +142,16 @@ class Session(Host):
         self._check_declared(found.type, value, found.name, found.span)
         self.shared = {**self.shared, found.key: value}
 
-    def _initialise(self, unit: Unit) -> None:
-        """The shared values of an imported file: its commands do not run, its declarations do."""
+    def _initialise(self, unit: Unit, strict: bool) -> None:
+        """The shared values of an imported file: its commands do not run, its declarations do.
+
+        In a program with errors, what can have its value gets it (`strict` false).
+        """
         for found in unit.scope.names.values():
             if isinstance(found, SharedDef) and found.key not in self.shared:
-                value = Commands(self.program).initial(found)
-                self._store_initial(found, self.evaluate(value)[0])
+                with contextlib.suppress(*(() if strict else (TlangError,))):
+                    value = Commands(self.program).initial(found)
+                    self._store_initial(found, self.evaluate(value)[0])
 
     def run(self, commands: Sequence[ast.Command | ast.SharedDecl]) -> None:
         """Runs commands in order."""

@@ -55,6 +55,7 @@ class Streams:
         if generator == "philox":
             return rng.philox_state(seed, found.hash_name)
         names = [d.key for d in self._variables(stream)]
+        self._mt19937(seed, stream.span)  # a seed out of range is an error of the stream
         return self._mt19937(rng.mt19937_seeds(seed, len(names))[names.index(key)], found.span)
 
     def _hash_name(self, key: str) -> str:

@@ -1,6 +1,6 @@
 """The tables that drive the lexer and the parser: computed by Lark from `grammar/tlang.lark`, cached.
 
-Lark is imported only to compute them, which takes a third of a second. What is kept is plain data,
+Lark is imported only to compute them, which takes a tenth of a second. What is kept is plain data,
 so that a start with a warm cache costs a few milliseconds.
 """
 
@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,13 +100,14 @@ def compute(grammar: str) -> Tables:
         conf = made.parse_interactive(start=start).parser_state.parse_conf
         starts[start] = conf.start_state, conf.end_state
         states = conf.states
+    # Lark's names are often tokens of its own; as plain text they are read back without Lark.
     return Tables(
         pattern="|".join(f"(?P<{t.name}>{t.pattern.to_regexp()})" for t in ordered),
-        ignored=frozenset(made.ignore_tokens),
-        words=words,
+        ignored=frozenset(map(str, made.ignore_tokens)),
+        words={str(text): str(kind) for text, kind in words.items()},
         states=[
             {
-                symbol: target if action is Shift else ~numbers[target]
+                sys.intern(str(symbol)): target if action is Shift else ~numbers[target]
                 for symbol, (action, target) in states[state].items()
             }
             for state in range(len(states))
@@ -126,16 +128,12 @@ def _rule(rule: Any) -> Rule:
             kept.append((place, not symbol.is_term and symbol.name.startswith("_"), absent))
             absent = 0
     absent += sum(optional)
-    build = rule.alias or ("" if rule.origin.name.startswith("_") else rule.origin.name)
-    if (
-        rule.options.expand1
-        and not rule.alias
-        and len(kept) == 1
-        and kept[0][1:] == (False, 0)
-        and not absent
-    ):
+    origin = sys.intern(str(rule.origin.name))
+    build: str | None = str(rule.alias or ("" if origin.startswith("_") else origin))
+    only = len(kept) == 1 and kept[0][1:] == (False, 0) and not absent
+    if only and rule.options.expand1 and not rule.alias:
         build = None
-    return Rule(rule.origin.name, len(rule.expansion), tuple(kept), absent, build)
+    return Rule(origin, len(rule.expansion), tuple(kept), absent, build)
 
 
 def _store(path: Path, data: bytes) -> None:

@@ -177,10 +177,11 @@ class FileTest:
             if rest:
                 self.result.failures += sorted(dict.fromkeys(rest), key=Diagnostic.sort_key)
                 return self.result
-            for c in commands:
+            answers = self._answers(commands)
+            for k, c in enumerate(commands):
                 last = self.source.position(c.span.end)[0]
                 if not any(c.span.line <= line <= last for line in failed):
-                    self._command(c)
+                    self._command(c, answers.get(k))
         except TlangError as e:
             self.result.failures += [d for d in e.diagnostics if not self._expects(d)]
         for x in self.expected:
@@ -224,19 +225,20 @@ class FileTest:
                     return True
         return False
 
-    def _of(self, c: ast.Statement, kind: str) -> Expectation | None:
-        """The expectation beside a command, or on the line under it."""
-        last = self.source.position(c.span.end)[0]
+    def _answers(self, commands: Sequence[ast.Command | ast.SharedDecl]) -> dict[int, Expectation]:
+        """The `#=>` of each command, by its number: beside its line, or alone on the line under it."""
+        out: dict[int, Expectation] = {}
         for x in self.expected:
-            if x.kind == kind and not x.met:
-                beside = x.span.line == last and x.span.start >= c.span.end
-                under = x.span.line == last + 1 and self.source.line(x.span.line).lstrip().startswith("#=>")
-                if beside or under:
-                    return x
-        return None
+            before = [k for k, c in enumerate(commands) if c.span.end <= x.span.start]
+            if x.kind != "=>" or not before:
+                continue
+            last = self.source.position(commands[before[-1]].span.end)[0]
+            alone = self.source.line(x.span.line).lstrip().startswith("#=>")
+            if x.span.line == last or (alone and x.span.line == last + 1):
+                out.setdefault(before[-1], x)
+        return out
 
-    def _command(self, c: ast.Command | ast.SharedDecl) -> None:
-        value, error_line = self._of(c, "=>"), c.span.line
+    def _command(self, c: ast.Command | ast.SharedDecl, value: Expectation | None) -> None:
         self.printed.clear()
         self.session.last = None
         try:
@@ -247,7 +249,7 @@ class FileTest:
             raise
         if value is not None:
             value.met = True
-            self._compare(c, value, error_line)
+            self._compare(c, value)
 
     def _expects_in(self, c: ast.Command | ast.SharedDecl, d: Diagnostic) -> bool:
         """A failing call may report a place inside the function: the `#!` stands beside the command."""
@@ -260,7 +262,7 @@ class FileTest:
                 return True
         return False
 
-    def _compare(self, c: ast.Command | ast.SharedDecl, x: Expectation, line: int) -> None:
+    def _compare(self, c: ast.Command | ast.SharedDecl, x: Expectation) -> None:
         printed = "\n".join(self.printed)
         actual = self._actual(c)
         text = printed if actual is None else format_value(*_shown(actual))

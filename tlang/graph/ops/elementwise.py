@@ -114,6 +114,19 @@ operation(
 )
 
 
+def _selected(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    """As `elementwise`, for dtypes with an order."""
+    _ordered(solver, inputs)
+    return elementwise(solver, inputs)
+
+
+def _ordered(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    """Bool; complex numbers have no order."""
+    if inputs[0].dtype.kind == "c":
+        raise error("T125", found=inputs[0].type)
+    return predicate(solver, inputs)
+
+
 def _pow_type(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
     x, y = inputs
     if not x.dtype.is_inexact and is_const(y) and y.value < 0:
@@ -171,7 +184,7 @@ for _name, _sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt
     operation(
         _name,
         "x, y",
-        predicate,
+        predicate if _name in ("eq", "ne") else _ordered,
         lambda np, x, y, _f=_full[_name]: getattr(np, _f)(x, y),
         convert="arith",
         grad=None,
@@ -241,7 +254,7 @@ operation(
 operation(
     "maximum",
     "x, y",
-    elementwise,
+    _selected,
     lambda np, x, y: np.maximum(x, y),
     convert="arith",
     grad=_pair(lambda g, out, x, y: (_where(x.apply("ge", y), g, 0), _where(x.apply("ge", y), 0, g))),
@@ -250,7 +263,7 @@ operation(
 operation(
     "minimum",
     "x, y",
-    elementwise,
+    _selected,
     lambda np, x, y: np.minimum(x, y),
     convert="arith",
     grad=_pair(lambda g, out, x, y: (_where(x.apply("le", y), g, 0), _where(x.apply("le", y), 0, g))),

@@ -12,7 +12,7 @@ from typing import Any
 
 from tlang.errors import error
 from tlang.graph.node import Node, operation
-from tlang.types import Dim, DType, Mismatch, Solver, Tensor
+from tlang.types import Dim, Mismatch, Solver, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,3 @@ operation(
     public=False,
     cut="a draw",
 )
-
-
-def is_drawable(dtype: DType, distribution: str) -> bool:
-    """Whether a distribution draws numbers of a dtype."""
-    return dtype.kind in DISTRIBUTIONS[distribution].kinds
