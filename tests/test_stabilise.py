@@ -230,6 +230,17 @@ def test_near_zero(formula: str, wanted: Any) -> None:
     close(single, exact(wanted)(NEAR.astype("f4").astype(float)).astype("f4"), 3e-7)
 
 
+def test_near_one_with_constants() -> None:
+    """A given is put in before the forms are looked for: a constant may be the small number."""
+    m = tlang.compile("tensor z: f64[n]\ntensor s: f64\na = log(1 + z)\nb = log(1 + s)\nc = exp(s) - 1")
+    close(m.eval("a given z = [1e-20, 1]"), np.log1p([1e-20, 1]))
+    close(m.eval("a given z = [1e-20]"), np.array([1e-20]))
+    close(m.eval("b given s = 1e-20"), np.float64(1e-20))
+    close(m.eval("c given s = 1e-20"), np.float64(1e-20))
+    close(m.eval("log(1 + 1)"), np.log(2))
+    close(m.eval("log(sigmoid(-800))"), np.float64(-800))
+
+
 def test_softplus() -> None:
     for formula in (
         "log(1 + exp(x))",

@@ -25,7 +25,8 @@ Draw = Callable[[Node, Sequence[Array], tuple[int, ...]], Array]
 def constant(node: Node) -> Array:
     """The array, or NumPy scalar, of a const node."""
     try:
-        return np.array(node.value, dtype=node.dtype.numpy_name).reshape(_const_shape(node.type))[()]
+        with np.errstate(all="ignore"):
+            return np.array(node.value, dtype=node.dtype.numpy_name).reshape(_const_shape(node.type))[()]
     except OverflowError:
         raise error("T124", node.span, value=node.value, dtype=node.dtype) from None
 

@@ -30,7 +30,7 @@ def bind(e: ast.Call, what: str, params: Sequence[str], required: Sequence[str])
         out[name] = arg
     missing = [p for p in required if p not in out]
     if missing:
-        raise error("F106", e.span, what=what, names=listed(missing), count="s" if len(missing) > 1 else "")
+        raise error("F106", e.span, what=what, names=listed(missing))
     return out
 
 

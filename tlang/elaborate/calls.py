@@ -353,7 +353,7 @@ def _grad(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
     options = [a for a in e.args if a.name is not None]
     args = [a for a in e.args if a.name is None]
     if len(args) < 2:
-        raise error("F106", e.span, what="`grad`", names="`cost` and a name", count="s")
+        raise error("F106", e.span, what="`grad`", names="`cost` and a name")
     zero = False
     for option in options:
         assert option.name is not None

@@ -144,7 +144,7 @@ class Commands:
         if not e.args or not isinstance(e.args[0].value, ast.String) or e.args[0].name is not None:
             raise error("F122", span, hint='write `save("file.npz", w, b)`')
         if len(e.args) == 1:
-            raise error("F106", span, what="`save`", names="a value", count="")
+            raise error("F106", span, what="`save`", names="a value")
         names: list[str] = []
         values = []
         for arg in e.args[1:]:
@@ -381,7 +381,7 @@ class Commands:
         options = [a for a in e.args if a.name is not None]
         plain = [a for a in e.args if a.name is None]
         if len(options) != 1 or options[0].name is None or options[0].name.id != "size":
-            raise error("F106", e.span, what="`batches`", names="`size = n`", count="")
+            raise error("F106", e.span, what="`batches`", names="`size = n`")
         if len(plain) != len(c.names):
             raise error("T117", e.span, wanted=len(c.names), got=f"{len(plain)} arrays")
         el = CommandElaborator(self.program)

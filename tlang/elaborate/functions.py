@@ -143,17 +143,10 @@ def _locals(el: Elaborator, decl: ast.FunctionDecl, scope: Scope, found: Functio
         for i, n in enumerate(names):
             before = scope.find(n.id)
             mine = scope.names.get(n.id)
-            untyped = any(p.name.id == n.id for p in decl.params)
-            if mine is not None or untyped:
-                where = mine.span if mine is not None else None
-                kind = "parameter" if untyped or isinstance(mine, LocalDef) else "equation"
-                raise error(
-                    "N102",
-                    n.span,
-                    name=n.id,
-                    kind=kind,
-                    labels=[Label(where, "first defined here")] if where else [],
-                )
+            first = mine.span if mine is not None else None
+            first = next((p.span for p in decl.params if p.name.id == n.id), first)
+            if first is not None:
+                raise error("N102", n.span, name=n.id, labels=[Label(first, "first defined here")])
             if isinstance(before, SharedDef | RandomDef | StreamDef | FunctionDef):
                 hint = f"write `update {n.id} = ...`" if isinstance(before, SharedDef) else "use another name"
                 raise error("N111", n.span, name=n.id, kind=KIND[type(before)], hint=hint)

@@ -388,8 +388,8 @@ def collect(
     def define(name: ast.Name, found: Def) -> None:
         before = unit.scope.names.get(name.id)
         if before is not None and (not replace or name.id in fresh):
-            labels = [Label(before.span, "first defined here")] if before.span else []
-            raise error("N102", name.span, name=name.id, kind=KIND[type(before)], labels=labels)
+            labels = [Label(before.span, f"the {KIND[type(before)]} is defined here")] if before.span else []
+            raise error("N102", name.span, name=name.id, labels=labels)
         if name.id in known:
             out.warnings.append(diagnostic("N110", name.span, name=name.id, severity="warning"))
         if name.id in unit.values:

@@ -30,6 +30,8 @@ from tlang.types import ONE
 _MOST_TERMS = 4
 
 _INTERESTING = frozenset({"exp", "log", "log1p", "pow", "sigmoid", "softmax", "tanh"})
+#: The constants that a pattern is made of; any other is a term, so that log(1 + 1e-20) is 1e-20.
+_PARTS = frozenset({0.0, 0.5, 1.0, 2.0})
 _UNIFORM = {"zeros": 0.0, "zeros_like": 0.0, "ones": 1.0, "ones_like": 1.0}
 Views = list[Node]
 
@@ -143,7 +145,7 @@ class _Rules:
                 todo.append((-sign, x.inputs[0]))
             else:
                 value = self.constant(x)
-                if value is None:
+                if value is None or abs(value) not in _PARTS:
                     out.append((sign, x))
                 else:
                     const += sign * value
