@@ -85,10 +85,10 @@ def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
     params = signature(name)
     names = [p.lstrip("*") for p, _ in params]
     required = [p.lstrip("*") for p, d in params if d is _REQUIRED]
-    if name == "reshape" and len(e.args) > 2 and all(a.name is None for a in e.args):
-        sizes = tuple(ast.Arg(None, a.value, a.span) for a in e.args[1:])
-        span = e.args[1].span.to(e.args[-1].span)
-        e = ast.Call(e.func, (e.args[0], ast.Arg(None, ast.TupleLit(sizes, span), span)), e.span)
+    at = len(names) - 1
+    if names[-1:] == ["shape"] and len(e.args) > len(names) and all(a.name is None for a in e.args):
+        span = e.args[at].span.to(e.args[-1].span)  # `reshape(x, 2, 3)` is `reshape(x, (2, 3))`
+        e = ast.Call(e.func, (*e.args[:at], ast.Arg(None, ast.TupleLit(e.args[at:], span), span)), e.span)
     bound = bind(e, f"`{name}`", names, required)
     inputs: list[Node] = []
     operands: list[ast.Expr] = []
