@@ -133,8 +133,8 @@ ELSEWHERE = {
     "C103": "test_error_that_does_not_come",
 }
 
-#: Behind others, which come first (S026, S027, T145), and the net under the interpreter.
-BEHIND = {"F105", "T144", "R122", "R120"}
+#: Behind another, which comes first (T145), and the net under the interpreter.
+BEHIND = {"R122", "R120"}
 
 
 def test_every_code_is_reached() -> None:
@@ -400,7 +400,10 @@ function grow(x: f64[_]) = r where {{ update grown = concatenate([grown, x]); up
     with pytest.raises(tlang.StateError):
         m.draw(2.0)
     after = snapshot(m, ["sd", "k"], ["r", "wide"])
-    assert [np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in zip(before, after, strict=True)]
+    assert [
+        np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+        for a, b in zip(before, after, strict=True)
+    ]
     assert m.k.value == before[1]
 
 
@@ -435,7 +438,9 @@ def test_errors_of_python() -> None:
 # ---------------------------------------------------------------- the command line
 
 
-def tlang_(*args: str, stdin: str = "", cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+def tlang_(
+    *args: str, stdin: str = "", cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, "-m", "tlang.tools.cli", *args],
@@ -476,7 +481,9 @@ def test_exit_codes(tmp_path: Path) -> None:
     assert tlang_("--version").stdout == f"tlang {tlang.__version__}\n"
 
 
-def test_a_bug_says_that_it_is_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_says_that_it_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import tlang.tools.cli as cli
 
     def broken(*_: Any, **__: Any) -> Any:
@@ -505,7 +512,19 @@ def test_options_of_run(tmp_path: Path) -> None:
     assert "warning[F118]" in ran.stderr
     first = ran.stdout.splitlines()
     assert first[0] == "0.5 1.0 2"
-    ran = tlang_("run", str(path), "--unused=ignore", "--seed", "1", "--set", "rate=0.25", "--set", "s = 3", "--set", "v=7")
+    ran = tlang_(
+        "run",
+        str(path),
+        "--unused=ignore",
+        "--seed",
+        "1",
+        "--set",
+        "rate=0.25",
+        "--set",
+        "s = 3",
+        "--set",
+        "v=7",
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     second = ran.stdout.splitlines()
     assert second[0] == "0.25 3.0 7"
@@ -565,7 +584,8 @@ def test_check_runs_nothing_and_imports_little(tmp_path: Path) -> None:
     path = tmp_path / "a.tl"
     path.write_text(
         'print("ran")\ncheck False\nset x = load("none.npy")\ny: f64 = grad(w ** 2, w)\nshared w: f64 = 1\n'
-        "stream s = philox(1)\nrandom r: f64[3] ~ s.normal(0, 1)\nfunction f() = r @ r where { update w = 1 }\nf() + x\n"
+        "stream s = philox(1)\nrandom r: f64[3] ~ s.normal(0, 1)\n"
+        "function f() = r @ r where { update w = 1 }\nf() + x\n"
     )
     program = (
         "import sys; from tlang.tools.cli import main; status = main(['check', sys.argv[1]]); "
@@ -614,5 +634,8 @@ def test_update_rewrites_answers(tmp_path: Path) -> None:
     assert tlang_("test", str(path)).returncode == 1
     ran = tlang_("test", str(path), "--update")
     assert ran.returncode == 0
-    assert path.read_text() == "1 + 1    #=> 2\n[[1, 2], [3, 4]]\n#=> [[1, 2],\n#    [3, 4]]\n5        #=> 5   (kept)\n"
+    assert (
+        path.read_text()
+        == "1 + 1    #=> 2\n[[1, 2], [3, 4]]\n#=> [[1, 2],\n#    [3, 4]]\n5        #=> 5   (kept)\n"
+    )
     assert tlang_("test", str(path)).returncode == 0

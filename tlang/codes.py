@@ -511,7 +511,6 @@ _codes(
         "T141": ("`{op}` does not take {found}", "See the operation's line in the reference."),
         "T142": ("a ragged list: {first}, then {other}", "All items of a list have one shape."),
         "T143": ("bool and numbers in one list", "A list has one dtype, and bool is not converted."),
-        "T144": ("named outputs are all or none", "Write a name for every output, or for none."),
         "T145": (
             "nothing gives the size `{name}` in `{function}`",
             "A dimension's size comes from a parameter or a shared value whose type names it.",
@@ -579,7 +578,7 @@ _codes(
             "Functions, templates and operations are called; tensors are indexed.",
         ),
         "F102": (
-            "{what} takes {count} arguments: {names}",
+            "more arguments than {what} takes: {count} ({names})",
             "There are more positional arguments than parameters.",
         ),
         "F103": ("{what} has no parameter `{name}`", "Keyword arguments are named as in the definition."),
@@ -587,7 +586,6 @@ _codes(
             "`{name}` is given twice to {what}",
             "Each parameter takes one argument, by position or by name.",
         ),
-        "F105": ("a positional argument after a keyword argument", "Positional arguments come first."),
         "F106": ("{what} needs {names}", "Every parameter without a default needs an argument."),
         "F107": ("`{name}` needs a list of tensors", "Write `concatenate([a, b])`."),
         "F108": (
@@ -764,7 +762,7 @@ _codes(
             "A named size of a random variable must be that of a parameter or a shared value of the call; `_` follows the distribution's parameters.",
         ),
         "R140": (
-            "{name}: `{parameter}` is {value}, {wanted}",
+            "{name}: `{parameter}` is {value}, but must be {wanted}",
             "The parameter is outside of what the distribution allows.",
         ),
         "R141": (

@@ -146,6 +146,14 @@ def error(
     return _KINDS[CODES[code].kind](found)
 
 
+def labelled(e: TlangError, label: Label) -> TlangError:
+    """The error with one more place."""
+    first = e.diagnostics[0]
+    if first.span is None:
+        return placed(e, label.span)
+    return type(e)(replace(first, labels=(*first.labels, label)), *e.diagnostics[1:])
+
+
 def moved(e: TlangError, span: Span, said: str) -> TlangError:
     """The error at another place, the first one kept as a label: a formula that a value does not fit."""
     first = e.diagnostics[0]

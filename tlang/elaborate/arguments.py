@@ -14,8 +14,6 @@ def bind(e: ast.Call, what: str, params: Sequence[str], required: Sequence[str])
     positional = iter(params)
     for arg in e.args:
         if arg.name is None:
-            if any(a.name is not None for a in out.values()):
-                raise error("F105", arg.span)
             name = next(positional, None)
             if name is None:
                 raise error("F102", arg.span, what=what, count=len(params), names=listed(params))

@@ -11,7 +11,7 @@ from tlang.elaborate import inlining
 from tlang.elaborate.arguments import bind, listed
 from tlang.elaborate.drafts import replace_leaves
 from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, StreamDef, TemplateDef, UnitDef
-from tlang.elaborate.values import FORMS, Record, Text, as_dim, is_builtin, plain_const
+from tlang.elaborate.values import CONSTANTS, FORMS, Record, Text, as_dim, is_builtin, plain_const
 from tlang.errors import Label, TlangError, did_you_mean, error
 from tlang.graph import grad as gradients
 from tlang.graph.node import OPS, Node, is_const, toposort
@@ -38,6 +38,8 @@ def call(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
             return _form(el, e, name, scope)
         if name in DTYPES:
             return _cast(el, e, scope)
+        if name in CONSTANTS:
+            raise error("F101", e.func.span, what="number", hint="a product is written with `*`")
         if is_builtin(name):
             return _operation(el, e, name, scope)
         if name in DISTRIBUTIONS:
@@ -283,7 +285,7 @@ def _template(el: Elaborator, e: ast.Call, found: TemplateDef, scope: Scope) -> 
     put = replace_leaves(el, nodes, holes)
     if isinstance(result, Node):
         return put[0]
-    return Record(result.fields, tuple(put), result.named) if isinstance(result, Record) else result
+    return Record(result.fields, tuple(put)) if isinstance(result, Record) else result
 
 
 def _mentions_gradient(e: Any) -> bool:

@@ -18,7 +18,7 @@ from tlang.elaborate.scope import (
     TensorDef,
 )
 from tlang.elaborate.values import LeafUse
-from tlang.errors import Diagnostic, Label, TlangError, error
+from tlang.errors import Diagnostic, Label, TlangError, error, placed
 from tlang.graph.node import OPS, Function, Graph, Node, Param, dims_of, rebuild, toposort
 from tlang.rewrite import rewrite
 from tlang.source import Span
@@ -160,9 +160,12 @@ def replace_leaves(el: Elaborator, nodes: Sequence[Node], mapping: Mapping[Node,
     return rebuild(nodes, lambda n, _: mapping.get(n), el.graph)
 
 
-def strong(x: Node) -> Node:
+def strong(x: Node, span: Span) -> Node:
     """A value that leaves a formula: a literal takes its own dtype."""
-    return x.cast(x.dtype) if x.type.weak else x
+    try:
+        return x.cast(x.dtype) if x.type.weak else x
+    except TlangError as e:
+        raise placed(e, span) from None
 
 
 def renamer(rename: Mapping[Symbol, Dim]) -> Callable[[Dim], Dim]:

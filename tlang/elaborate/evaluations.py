@@ -63,8 +63,8 @@ class CommandElaborator(Elaborator):
                 items.append(v)
             else:
                 items.append(len(self.nodes))
-                self.nodes.append(v)
-        nodes = [strong(n) for n in self.nodes]
+                self.nodes.append(self.as_node(v, span))
+        nodes = [strong(n, span) for n in self.nodes]
         uses: dict[Any, LeafUse] = {key_of(n): use for n, use in self.leaves.items()}
         for node in toposort(nodes):
             if node.op.name == "tensor":

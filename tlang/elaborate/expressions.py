@@ -321,7 +321,7 @@ class Elaborator(Fitter):
         left = yield self.node(e.left, scope)
         right = yield self.node(e.right, scope)
         if left.type.weak and right.type.weak and is_const(left) and is_const(right):
-            folded = fold(e.op, left.value, right.value)
+            folded = fold(e.op, left.value, right.value, e.span)
             if folded is not None:
                 return self.number(folded, e.span)
         try:
@@ -420,9 +420,6 @@ class Elaborator(Fitter):
 
     def record(self, e: ast.TupleLit, scope: Scope) -> Task:
         """`(a, b)` and `(n = a, ...)`: a record; a bare name names its field, others are out0, out1 ..."""
-        named = [item.name is not None for item in e.items]
-        if any(named) and not all(named):
-            raise error("T144", e.items[named.index(False)].span)
         fields, items = [], []
         for k, item in enumerate(e.items):
             source = item.name or item.value
@@ -431,7 +428,7 @@ class Elaborator(Fitter):
                 raise error("N108", item.span, name=name)
             fields.append(name)
             items.append((yield self.expr(item.value, scope)))
-        return Record(tuple(fields), tuple(items), bool(named) and all(named))
+        return Record(tuple(fields), tuple(items))
 
     # ------------------------------------------------------------ in other files
 

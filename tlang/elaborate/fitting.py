@@ -53,9 +53,8 @@ class Fitter(Reporter):
             return tuple(self.convert_literal(v, dtype, span) for v in value)
         return convert_number(value, dtype, span)
 
-    def fit(self, x: Node, kind: Tensor, span: Span, what: str, label: Label | None = None) -> None:
+    def fit(self, x: Node, kind: Tensor, span: Span, what: str, *labels: Label) -> None:
         """Unifies a node's shape with a type's; sizes that differ are an error that names both."""
-        labels = [label] if label is not None else []
         if x.rank != kind.rank:
             raise error(
                 "T107", span, what=what, wanted=kind.declared(), found=self.type_text(x), labels=labels
@@ -68,7 +67,7 @@ class Fitter(Reporter):
                     span,
                     what=what,
                     axis=axis,
-                    wanted=want.alias or want,
+                    wanted=f"{want.alias} = {want.const}" if want.alias else want,
                     found=have.alias or have,
                     labels=labels,
                     notes=[f"wanted {kind.declared()}", f"found  {self.type_text(x)}"],

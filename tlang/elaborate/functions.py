@@ -166,8 +166,8 @@ def _outputs(
     value = el.evaluate(decl.body, scope)
     if isinstance(value, Record):
         nodes = [el.as_node(v, decl.body.span) for v in value.items]
-        return [strong(n) for n in nodes], value.fields
-    return [strong(el.as_node(value, decl.body.span))], None
+        return [strong(n, decl.body.span) for n in nodes], value.fields
+    return [strong(el.as_node(value, decl.body.span), decl.body.span)], None
 
 
 def _updates(el: Elaborator, clauses: Sequence[ast.Clause], scope: Scope) -> dict[str, Node]:

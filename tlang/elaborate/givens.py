@@ -115,8 +115,4 @@ def given(el: Elaborator, e: ast.Given, scope: Scope) -> Task:
     for leaf in [n for n in el.leaves if key_of(n) in gone]:
         if not any(leaf is n for n in toposort(work.outputs)):
             del el.leaves[leaf]
-    return (
-        Record(value.fields, tuple(work.outputs), value.named)
-        if isinstance(value, Record)
-        else work.outputs[0]
-    )
+    return Record(value.fields, tuple(work.outputs)) if isinstance(value, Record) else work.outputs[0]

@@ -87,6 +87,7 @@ class Instance:
         self.args: dict[Node, Node] = {}
         self.sources: list[tuple[Node, int]] = []
         name = draft.definition.name
+        origin: dict[Symbol, Label] = {}
         for p in draft.params:
             x, where = args.get(p.name) or (self._default(p), span)
             kind = p.node.type.with_shape(map(self.dim, p.node.type.shape))
@@ -95,8 +96,11 @@ class Instance:
                 kind,
                 where,
                 f"`{p.name}` of `{name}`",
-                Label(p.node.span, f"{p.name} : {p.node.type.declared()}") if p.node.span else None,
+                *([Label(p.node.span, f"{p.name} : {p.node.type.declared()}")] if p.node.span else []),
+                *(origin[s] for d in p.node.type.shape for s in d.symbols() if s in origin),
             )
+            for s in (s for d in p.node.type.shape for s in d.symbols() if s.name != "_"):
+                origin.setdefault(s, Label(where, f"`{s.name}` is the size of this, `{p.name}`"))
             self.args[p.node] = x
             self.sources += [(x, axis) for axis in range(x.rank)]
 

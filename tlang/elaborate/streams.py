@@ -26,6 +26,8 @@ def stream_seed(found: StreamDef) -> tuple[str, int]:
         seed = found.unit.integer_value(bound["seed"].value)
         if seed is None:
             raise error("F191", bound["seed"].span)
+        if not -(2**63) <= seed < 2**64:
+            raise error("T124", bound["seed"].span, value=seed, dtype="u64")
         return value.func.id, seed
     raise error("F190", value.span, name=value.span.text)
 

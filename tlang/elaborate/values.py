@@ -16,11 +16,10 @@ from tlang.types import BOOL, DTYPES, Dim, DType
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Several values: outputs of a function, items of a tuple; `named` if all names were written."""
+    """Several values: outputs of a function, items of a tuple."""
 
     fields: tuple[str, ...]
     items: tuple[Any, ...]
-    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,8 @@ def as_dim(x: Node, depth: int = 32) -> Dim | None:
     return None
 
 
-def fold(op: str, a: Any, b: Any) -> int | float | None:
-    """Arithmetic of two literals where it is exact and certain; None leaves it to the run."""
+def fold(op: str, a: Any, b: Any, span: Span) -> int | float | None:
+    """Arithmetic of two literals where it is certain; None leaves it to the run."""
     try:
         if op == "+":
             return a + b  # type: ignore[no-any-return]
@@ -134,13 +133,9 @@ def fold(op: str, a: Any, b: Any) -> int | float | None:
             return a / b  # type: ignore[no-any-return]
         if op in ("//", "%") and b != 0 and isinstance(a, int) and isinstance(b, int):
             return a // b if op == "//" else a % b
-        if (
-            op == "**"
-            and isinstance(a, int)
-            and isinstance(b, int)
-            and b >= 0
-            and abs(a).bit_length() * b <= 128
-        ):
+        if op == "**" and isinstance(a, int) and isinstance(b, int) and b >= 0:
+            if abs(a) > 1 and abs(a).bit_length() * b > 1024:
+                raise error("T124", span, value=f"{a} ** {b}", dtype="i64")
             return a**b  # type: ignore[no-any-return]
     except OverflowError:
         return None

@@ -21,7 +21,7 @@ from tlang.elaborate.plans import Evaluation
 from tlang.elaborate.program import Host, Program
 from tlang.elaborate.scope import RandomDef, RecordType, SharedDef, StreamDef, Unit, ValueDef
 from tlang.elaborate.values import Dynamic, StateRef, Text
-from tlang.errors import TlangError, error, join_errors
+from tlang.errors import Label, TlangError, error, join_errors, labelled
 from tlang.graph.node import Function, Node, Param
 from tlang.interpret import Tape, bind_sizes, constant
 from tlang.run import rng
@@ -305,13 +305,11 @@ class Session(Host):
         ]
 
     def call_checked(self, function: Function, args: Mapping[str, Array], span: Span) -> Results:
-        """A call whose errors without a place get that of the call."""
+        """A call whose errors show the place of the call as well."""
         try:
             return self.call(function, args)
         except TlangError as e:
-            from tlang.errors import placed
-
-            raise placed(e, span) from None
+            raise labelled(e, Label(span, "in this call")) from None
 
     def read_state(self, ref: StateRef) -> Any:
         """The state, or the seed, that an expression names."""
