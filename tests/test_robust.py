@@ -30,13 +30,13 @@ TEXTS = {p.relative_to(ROOT): re.sub(r"#[^\n]*", "", p.read_text(encoding="utf-8
 
 #: What is put in the place of a token: words that mean something, and those that nearly do.
 WORDS = re.findall(
-    r"\S+",
-    "tensor shared stream random function copy where given update hold swap drop set check repeat for in as"
-    " bench import and or not True None f64 f32 i64 i8 u8 bool c128 dmatrix drow sum mean max exp log grad jvp"
-    " vjp zeros reshape concatenate stack softmax one_hot arange load save print batches philox mt19937 uniform"
-    " normal integers updates all state seed x y z n m w b _ 0 1 2 3 0.5 1e400 99999999999999999999 -1 = == ~ :"
-    " , . ; ( ) [ ] { } + - * / // % @ ** < <= & | ^ .. ... .T .state",
-) + ["\n"]
+    r"\S+|\n",
+    """tensor shared stream random function copy where given update hold swap drop set check repeat for in as
+    bench import and or not True None f64 f32 i64 i8 u8 bool c128 dmatrix drow sum mean max exp log grad jvp
+    vjp zeros reshape concatenate stack softmax one_hot arange load save print batches philox mt19937
+    uniform normal integers updates all state seed x y z n m w b _ 0 1 2 3 0.5 1e400 99999999999999999999
+    -1 = == ~ : , . ; ( ) [ ] { } + - * / // % @ ** < <= & | ^ .. ... .T .state""",
+)
 
 
 def tokens(text: str) -> list[str]:

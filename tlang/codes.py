@@ -486,7 +486,7 @@ _codes(
         ),
         "T132": ("an axis is named twice in {axes}", "Each axis can be reduced once."),
         "T133": (
-            "one axis, not several: {axis}",
+            "one axis is wanted, not {axis}",
             "The index of an extreme element is taken along one axis, or over the flattened tensor.",
         ),
         "T134": (

@@ -41,8 +41,10 @@ def given_type(solver: Solver, inputs: tuple[Node, ...], *, kind: Tensor, **attr
     return kind
 
 
-def normal_axis(axis: int, rank: int) -> int:
+def normal_axis(axis: int | tuple[int, ...] | None, rank: int) -> int:
     """An axis counted from 0; outside the rank it is an error."""
+    if not isinstance(axis, int):
+        raise error("T133", axis=axis)
     if not -rank <= axis < rank:
         raise error("T131", axis=axis, rank=rank)
     return axis % rank

@@ -308,6 +308,8 @@ operation(
 
 def _expand_rule(solver: Solver, inputs: tuple[Node, ...], *, axis: int | tuple[int, ...]) -> Tensor:
     x = inputs[0]
+    if axis is None:
+        raise error("T133", axis=axis)
     count = 1 if isinstance(axis, int) else len(axis)
     axes = normal_axes(axis, x.rank + count)
     shape = list(solver.shape(x.type))
