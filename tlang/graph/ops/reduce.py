@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 from tlang.errors import error
@@ -42,6 +44,16 @@ def _accumulate(np: Any, x: Any, f: str, **how: Any) -> Any:
     return getattr(np, f)(x, **how)
 
 
+def _average(np: Any, x: Any, f: str, axis: Axis, ddof: int = 0, **how: Any) -> Any:
+    """A mean or a spread; of too few elements it is NaN, about which NumPy would warn."""
+    how |= {"ddof": ddof} if f != "mean" else {}
+    if prod(x.shape[a] for a in normal_axes(axis, x.ndim)) > ddof:
+        return _accumulate(np, x, f, axis=axis, **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _accumulate(np, x, f, axis=axis, **how)
+
+
 def _sum(np: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
     return _accumulate(np, x, "sum", axis=axis, keepdims=keepdims)
 
@@ -61,7 +73,7 @@ operation(
 
 
 def _mean(np: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
-    return _accumulate(np, x, "mean", axis=axis, keepdims=keepdims)
+    return _average(np, x, "mean", axis, keepdims=keepdims)
 
 
 def _mean_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple[Node]:
@@ -101,9 +113,7 @@ for _name, _grad, _doc in (
         _name,
         "x, axis=None, keepdims=False, ddof=0",
         _rule(_spread_dtype),
-        lambda np, x, axis, keepdims, ddof, _f=_name: _accumulate(
-            np, x, _f, axis=axis, keepdims=keepdims, ddof=ddof
-        ),
+        lambda np, x, axis, keepdims, ddof, _f=_name: _average(np, x, _f, axis, ddof, keepdims=keepdims),
         convert="float",
         grad=_grad,
         doc=_doc,

@@ -184,11 +184,19 @@ def _broadcast_to_rule(
     return Tensor(x.dtype, stretched)
 
 
+def _broadcast_to(np: Any, x: Any, *sizes: Any, shape: Shape, runtime: tuple[int, ...]) -> Any:
+    wanted = fill_sizes(shape, runtime, sizes)
+    for have, want in zip(reversed(x.shape), reversed(wanted), strict=False):
+        if have not in (1, want):
+            raise error("R132", found=have, wanted=want)
+    return np.broadcast_to(x, wanted)
+
+
 operation(
     "broadcast_to",
     "x, shape",
     _broadcast_to_rule,
-    lambda np, x, *sizes, shape, runtime: np.broadcast_to(x, fill_sizes(shape, runtime, sizes)),
+    _broadcast_to,
     grad=lambda g, out, x, *sizes, shape, runtime: (unbroadcast(g, x), *[None] * len(sizes)),
     doc="x stretched to a shape: where x has a 1, or lacks an axis in front.",
     view=True,
