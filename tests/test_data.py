@@ -421,7 +421,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fails(
         "D101", lambda: data.read(str(tmp_path / "digit.npz"), shown=shown), os.path.join("..", "digits.npz")
     )
-    assert "hint" not in fails("D101", lambda: data.read("zzz.csv"))
+    assert "did you mean" not in fails("D101", lambda: data.read("zzz.csv"))
     fails("D101", lambda: data.read("none/a.npy"), "the folder `none` does not exist")
     os.mkdir("folder.npy")
     fails("D102", lambda: data.read("folder.npy"), "`folder.npy` is a folder, not a file")

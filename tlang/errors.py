@@ -127,7 +127,9 @@ def diagnostic(
     severity: str = "error",
     **facts: object,
 ) -> Diagnostic:
-    """A diagnostic whose sentence is the code's, with `facts` filled in."""
+    """A diagnostic whose sentence is the code's, with `facts` filled in; the hint is the case's own or
+    the code's explanation."""
+    hint = hint or CODES[code].why
     return Diagnostic(code, _sentence(code, facts), span, label, tuple(labels), tuple(notes), hint, severity)
 
 
@@ -142,6 +144,7 @@ def error(
     **facts: object,
 ) -> TlangError:
     """The exception for a code, of the kind that the code's row names."""
+    hint = hint or CODES[code].why
     found = Diagnostic(code, _sentence(code, facts), span, label, tuple(labels), tuple(notes), hint)
     return _KINDS[CODES[code].kind](found)
 
