@@ -128,7 +128,8 @@ def diagnostic(
     **facts: object,
 ) -> Diagnostic:
     """A diagnostic whose sentence is the code's, with `facts` filled in; the hint is the case's own or
-    the code's explanation."""
+    the code's explanation.
+    """
     hint = hint or CODES[code].why
     return Diagnostic(code, _sentence(code, facts), span, label, tuple(labels), tuple(notes), hint, severity)
 
