@@ -14,7 +14,7 @@ import numpy as np
 
 from tlang.errors import TlangError, error, placed
 from tlang.graph.node import Node, toposort
-from tlang.types import Dim, DType, Symbol, Tensor
+from tlang.types import Dim, Symbol, Tensor
 
 Array = Any
 Sizes = dict[Symbol, int]
@@ -235,8 +235,3 @@ def bind_result(actual: tuple[int, ...], shape: Sequence[Dim], sizes: Sizes) -> 
                 raise error("R132", wanted=f"{dim} = {wanted}" if dim.terms else wanted, found=size)
         elif len(unknown) == 1 and unknown[0][1] == 1:
             sizes[unknown[0][0]] = size - dim.const - sum(sizes[s] * c for s, c in dim.terms if s in sizes)
-
-
-def numpy_dtype(dtype: DType) -> Any:
-    """The NumPy dtype of a dtype."""
-    return np.dtype(dtype.numpy_name)

@@ -7,7 +7,6 @@ of 100,000 nodes is as good as a tree of ten.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -411,8 +410,3 @@ def show(roots: Sequence[Node]) -> str:
         lines.append(f"%{i} = {node.op.name}({', '.join(shown)}): {node.type}")
     lines.append("return " + ", ".join(f"%{number[id(r)]}" for r in roots))
     return "\n".join(lines)
-
-
-def is_nan(value: Any) -> bool:
-    """Whether a constant is NaN, which equals nothing."""
-    return isinstance(value, float) and math.isnan(value)

@@ -7,7 +7,7 @@ from typing import Any
 from tlang.errors import error
 from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.rules import like, normal_axes, normal_axis, product, unbroadcast, unknown_dim
-from tlang.types import F64, I64, ONE, Dim, DType, Mismatch, Solver, Tensor, promote
+from tlang.types import F64, ONE, Dim, DType, Mismatch, Solver, Tensor, promote
 
 Shape = tuple[Any, ...]
 Axes = int | tuple[int, ...] | None
@@ -496,6 +496,3 @@ operation(
     grad=_stack_grad,
     doc="`stack([x, y], axis = 0)`: tensors of one shape along a new axis; `[x, y]` is the same.",
 )
-
-#: The dtype of `arange(n)`.
-ARANGE_DTYPE = I64
