@@ -21,6 +21,8 @@ ORDER = (
     "rewrite",
     "elaborate",
     "interpret",
+    "plan",
+    "emit",
     "run",
     "api",
     "tools",

@@ -26,6 +26,7 @@ from tlang.tools.testing import FileTest, expectations, run_file
 
 ROOT = Path(__file__).parent.parent
 CASES = sorted((ROOT / "tests/cases").rglob("*.tl"))
+BACKENDS = ("numpy", "cpu")
 PROGRAMS = sorted((ROOT / "programs").glob("*.tl"))
 
 
@@ -37,9 +38,10 @@ def report(result: Any) -> str:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("path", CASES, ids=lambda p: str(p.relative_to(ROOT / "tests/cases")))
-def test_case(path: Path) -> None:
-    result = run_file(str(path))
+def test_case(path: Path, backend: str) -> None:
+    result = run_file(str(path), backend=backend)
     assert not result.failures, report(result)
 
 
@@ -51,9 +53,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", [p.name for p in PROGRAMS])
-def test_program(name: str, programs: Path) -> None:
-    result = run_file(str(programs / name))
+def test_program(name: str, backend: str, programs: Path) -> None:
+    result = run_file(str(programs / name), backend=backend)
     assert not result.failures, report(result)
 
 

@@ -10,7 +10,9 @@ what stands above it.
     rewrite/                passes from graph to equal graph: names dissolved, stable, simplified
     elaborate/              syntax tree to graph: names, templates, functions, givens, copies, commands
     interpret               a graph's meaning with NumPy: the definition, and the first tier
-    run/                    state, random generators, data files, the session: all effects are here
+    plan/                   which operations are one loop, and why others are not
+    emit/                   the text of kernels
+    run/                    kernels, state, random generators, data files, the session: all effects are here
     api                     compile, load and call from Python
     tools/                  the command line, tests inside programs
 

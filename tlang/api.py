@@ -22,7 +22,7 @@ from tlang.source import Source
 from tlang.syntax.parse import parse, parse_expression
 from tlang.types import FROM_NUMPY, DType, Tensor, can_cast_safely
 
-BACKENDS = ("auto", "numpy")
+BACKENDS = ("auto", "numpy", "cpu")
 
 
 def compile(
@@ -30,8 +30,9 @@ def compile(
 ) -> Module:
     """A module from program text.
 
-    `unused` ("error", "warn", "ignore") is the policy for unused parameters, `seed` that of the
-    default stream. With `run=False` commands are checked but skipped; a shared value whose initial
+    `backend` is what computes calls: "numpy", "cpu" (kernels compiled by Numba), or "auto", which is
+    "numpy" at present. `unused` ("error", "warn", "ignore") is the policy for unused parameters, `seed`
+    that of the default stream. With `run=False` commands are checked but skipped; a shared value whose initial
     value needed one raises until it is set. Raises `TlangError` for a wrong program.
     """
     return _module(Source("<text>", text), backend, unused, seed, run)
@@ -52,7 +53,7 @@ def load(
 def _module(source: Source, backend: str, unused: str, seed: int, run: bool) -> Module:
     _choice("backend", backend, BACKENDS)
     _choice("unused", unused, ("error", "warn", "ignore"))
-    session = Session(source, seed=seed, unused=unused)
+    session = Session(source, seed=seed, unused=unused, backend=backend)
     commands = session.declare(parse(source))
     for c in commands:
         if run:

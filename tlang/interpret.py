@@ -20,6 +20,9 @@ Array = Any
 Sizes = dict[Symbol, int]
 Leaf = Callable[[Node], Array]
 Draw = Callable[[Node, Sequence[Array], tuple[int, ...]], Array]
+#: A function of (sizes, draw, *operands), its operands, what its result stands for, and whose place an
+#: error has. Operands and results are nodes, or what else a backend makes.
+Call = tuple[Callable[..., Array], Sequence[object], object, Node]
 
 
 def constant(node: Node) -> Array:
@@ -58,31 +61,41 @@ class Tape:
 
     def __init__(self, roots: Sequence[Node], reads: Sequence[Node] = ()) -> None:
         order = toposort(roots)
-        slot = {node: i for i, node in enumerate(order)}
-        self.size = len(order)
+        calls = self.calls(roots)
+        slot: dict[object, int] = {x: i for i, x in enumerate(order)}
+        for _, _, made, _ in calls:
+            slot.setdefault(made, len(slot))
+        self.size = len(slot)
         self.roots = [slot[r] for r in roots]
         self.leaves: list[tuple[int, Node]] = []
         self.constants: list[tuple[int, Array]] = []
         self.steps: list[tuple[Any, ...]] = []
-        last = {slot[x]: slot[node] for node in order for x in node.inputs}
-        kept = set(self.roots)
         leaf_nodes: dict[tuple[str, Any], Node] = {}
         for node in order:
-            i = slot[node]
             if node.op.name == "const":
-                self.constants.append((i, constant(node)))
+                self.constants.append((slot[node], constant(node)))
             elif node.op.name in ("tensor", "shared", "value"):
-                self.leaves.append((i, node))
+                self.leaves.append((slot[node], node))
                 leaf_nodes[node.op.name, node.attrs[1:]] = node
-            else:
-                inputs = tuple(slot[x] for x in node.inputs)
-                free = tuple(x for x in set(inputs) if last[x] == i and x not in kept)
-                self.steps.append((self._call(node), inputs, i, free, node))
+        last = {slot[x]: at for at, (_, inputs, _, _) in enumerate(calls) for x in inputs}
+        kept = set(self.roots)
+        for at, (call, operands, made, node) in enumerate(calls):
+            inputs = tuple(slot[x] for x in operands)
+            free = tuple(x for x in set(inputs) if last[x] == at and x not in kept)
+            self.steps.append((call, inputs, slot[made], free, node))
         others = {}
         for n in reads:
             if n.op.name in ("tensor", "shared", "value") and (n.op.name, n.attrs[1:]) not in leaf_nodes:
                 others[n.op.name, n.attrs[1:]] = n
         self.others = [n for n in others.values() if any(not d.is_const for d in n.shape)]
+
+    def calls(self, roots: Sequence[Node]) -> list[Call]:
+        """What to run, in order: here the NumPy meaning of each operation alone."""
+        return [
+            (self._call(n), n.inputs, n, n)
+            for n in toposort(roots)
+            if n.op.name not in ("const", "tensor", "shared", "value")
+        ]
 
     def _call(self, node: Node) -> Callable[..., Array]:
         """The node as a function of (sizes, draw, *inputs)."""

@@ -39,6 +39,9 @@ class Op:
     `cut`        why no gradient flows ("a comparison"), for the message about disconnected names
     `dynamic`    some sizes of the result may be known only when it has run, and are checked then
     `public`     whether programs may call it by name
+    `scalar`     one element of the result as text for a kernel, or a rule that gives it for a node:
+                 `{0}` is the first input's element, `{zero}` a 0 of its dtype, `{exp}` the function exp
+                 for its dtype. None: elements are not computed one by one
     """
 
     name: str
@@ -53,6 +56,7 @@ class Op:
     cut: str = ""
     dynamic: bool = False
     public: bool = True
+    scalar: str | Callable[[Node], str | None] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name})"

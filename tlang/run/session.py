@@ -44,6 +44,7 @@ class Session(Host):
         *,
         seed: int = 0,
         unused: str = "error",
+        backend: str = "auto",
         write: Callable[[str], None] | None = None,
     ) -> None:
         self.program = Program(Unit(source), self, unused)
@@ -54,6 +55,7 @@ class Session(Host):
         self.streams = Streams(self.program, seed)
         self._tapes: dict[int, tuple[object, list[Tape]]] = {}
         self._calls: dict[Function, Tape] = {}
+        self._tape = tape_of(backend)
         self._loaded = 0
         self._checking = False
         self.last: Any = None
@@ -185,7 +187,7 @@ class Session(Host):
         """One call as a transaction: everything is computed, then state and streams are stored."""
         tape = self._calls.get(function)
         if tape is None:
-            tape = self._calls[function] = Tape(
+            tape = self._calls[function] = self._tape(
                 function.roots(), [*function.reads, *(p.node for p in function.params)]
             )
         inputs = {
@@ -475,6 +477,15 @@ class Session(Host):
         for name in names:
             if name is not None and name in self.values:
                 self.store_value(name, self.values[name], None, plan.span)
+
+
+def tape_of(backend: str) -> type[Tape]:
+    """What computes the calls of functions: the interpreter, or kernels."""
+    if backend == "cpu":
+        from tlang.run.build import CompiledTape
+
+        return CompiledTape
+    return Tape
 
 
 def _all(node: Node) -> list[Node]:

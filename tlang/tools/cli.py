@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _session_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--backend", choices=("auto", "numpy"), default="auto", help="what computes (default: auto)"
+        "--backend", choices=("auto", "numpy", "cpu"), default="auto", help="what computes (default: auto)"
     )
     sub.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the default random stream (default: 0)"
@@ -167,7 +167,7 @@ def _run(options: argparse.Namespace) -> int:
         texts.append(
             Source("<text>", options.text, first.path if first else None, first.stem if first else "main")
         )
-    session = Session(texts[0], seed=options.seed, unused=options.unused)
+    session = Session(texts[0], seed=options.seed, unused=options.unused, backend=options.backend)
     for k, source in enumerate(texts):
         tree = parse(source)
         if k == 0:
@@ -212,7 +212,11 @@ def _check(options: argparse.Namespace) -> int:
 def _test(options: argparse.Namespace) -> int:
     from tlang.tools.testing import run_paths
 
-    return OK if run_paths(options.paths, options.update, options.seed, options.unused) else WRONG
+    return (
+        OK
+        if run_paths(options.paths, options.update, options.seed, options.unused, options.backend)
+        else WRONG
+    )
 
 
 #: Every command: name, action, help, arguments.

@@ -157,13 +157,13 @@ class FileResult:
 class FileTest:
     """The test of one program."""
 
-    def __init__(self, source: Source, seed: int = 0, unused: str = "error") -> None:
+    def __init__(self, source: Source, seed: int = 0, unused: str = "error", backend: str = "auto") -> None:
         self.source = source
         self.result = FileResult(source.name)
         self.expected = expectations(source)
         self.result.checks = len(self.expected)
         self.printed: list[str] = []
-        self.session = Session(source, seed=seed, unused=unused, write=self.printed.append)
+        self.session = Session(source, seed=seed, unused=unused, backend=backend, write=self.printed.append)
 
     def run(self) -> FileResult:
         """Checks and runs the program, comparing every line that has an answer."""
@@ -300,13 +300,13 @@ def _shortened(expected: Any) -> bool:
     return expected is ...
 
 
-def run_file(path: str, seed: int = 0, unused: str = "error") -> FileResult:
+def run_file(path: str, seed: int = 0, unused: str = "error", backend: str = "auto") -> FileResult:
     """Tests one program."""
     try:
         source = read_source(path, path)
     except TlangError as e:
         return FileResult(path, 0, list(e.diagnostics))
-    return FileTest(source, seed, unused).run()
+    return FileTest(source, seed, unused, backend).run()
 
 
 def rewrite(result: FileResult, source: Source) -> str:
@@ -336,13 +336,13 @@ def find_programs(paths: Sequence[str]) -> Iterator[str]:
             yield path
 
 
-def run_paths(paths: Sequence[str], update: bool, seed: int, unused: str) -> bool:
+def run_paths(paths: Sequence[str], update: bool, seed: int, unused: str, backend: str) -> bool:
     """Tests programs and prints a line for each; whether all passed."""
     from tlang.tools.cli import show_diagnostics
 
     passed = failed = 0
     for path in find_programs(paths):
-        result = run_file(path, seed, unused)
+        result = run_file(path, seed, unused, backend)
         wrong = result.failures
         if update and result.replacements and len(result.replacements) == len(wrong):
             source = read_source(path, path)

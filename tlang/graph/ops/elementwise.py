@@ -38,6 +38,7 @@ operation(
     grad=_pair(lambda g, out, x, y: (g, g)),
     doc="`x + y`.",
     public=False,
+    scalar="{0} + {1}",
 )
 operation(
     "sub",
@@ -48,6 +49,7 @@ operation(
     grad=_pair(lambda g, out, x, y: (g, -g)),
     doc="`x - y`.",
     public=False,
+    scalar="{0} - {1}",
 )
 operation(
     "mul",
@@ -58,6 +60,7 @@ operation(
     grad=_pair(lambda g, out, x, y: (g * y, g * x)),
     doc="`x * y`.",
     public=False,
+    scalar="{0} * {1}",
 )
 operation(
     "div",
@@ -68,6 +71,7 @@ operation(
     grad=_pair(lambda g, out, x, y: (g / y, -(g * out) / y)),
     doc="`x / y`, true division: integers give f64.",
     public=False,
+    scalar="{0} / {1}",
 )
 
 
@@ -164,6 +168,12 @@ def _pow_along(g: Node, out: Node, x: Node, y: Node) -> Node:
     return unbroadcast(_where(still, 0, g * out * _where(still, 1, x).apply("log")), y)
 
 
+def _pow_scalar(node: Node) -> str | None:
+    """Small constant powers as products; NumPy too squares by a product."""
+    products = {1: "{0}", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
+    return products.get(node.inputs[1].value) if is_const(node.inputs[1]) else None
+
+
 operation(
     "pow",
     "x, y",
@@ -173,6 +183,7 @@ operation(
     grad=_pow_grad,
     doc="`x ** y`; a negative power of integers is an error.",
     public=False,
+    scalar=_pow_scalar,
 )
 
 
@@ -191,6 +202,7 @@ for _name, _sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt
         doc=f"`x {_sign} y`.",
         cut="a comparison",
         public=False,
+        scalar=f"{{0}} {_sign} {{1}}",
     )
 for _name, _sign, _doc in (
     ("and", "logical_and", "`x and y`, elementwise on bool."),
@@ -207,6 +219,7 @@ for _name, _sign, _doc in (
         doc=_doc,
         cut="a logical operation",
         public=False,
+        scalar={"and": "{0} & {1}", "or": "{0} | {1}", "not": "not {0}"}[_name],
     )
 for _name, _sign, _doc in (
     ("bit_and", "bitwise_and", "`x & y` on bool and integers."),
@@ -224,6 +237,7 @@ for _name, _sign, _doc in (
         doc=_doc,
         cut="a bitwise operation",
         public=False,
+        scalar={"bit_and": "{0} & {1}", "bit_or": "{0} | {1}", "bit_xor": "{0} ^ {1}"}.get(_name),
     )
 
 
@@ -246,10 +260,15 @@ operation(
     convert="where",
     grad=_where_grad,
     doc="`where(c, x, y)` is x where c is True, else y.",
+    scalar="{1} if {0} else {2}",
 )
 
 
 # ---------------------------------------------------------------- selection
+
+#: The greater and the lesser of two elements; NaN if either is.
+_MAXIMUM = "{0} if {0} >= {1} or {0} != {0} else {1}"
+_MINIMUM = "{0} if {0} <= {1} or {0} != {0} else {1}"
 
 operation(
     "maximum",
@@ -259,6 +278,7 @@ operation(
     convert="arith",
     grad=_pair(lambda g, out, x, y: (_where(x.apply("ge", y), g, 0), _where(x.apply("ge", y), 0, g))),
     doc="The greater of two, NaN if either is; at equality the gradient goes to the first.",
+    scalar=_MAXIMUM,
 )
 operation(
     "minimum",
@@ -268,6 +288,7 @@ operation(
     convert="arith",
     grad=_pair(lambda g, out, x, y: (_where(x.apply("le", y), g, 0), _where(x.apply("le", y), 0, g))),
     doc="The lesser of two, NaN if either is; at equality the gradient goes to the first.",
+    scalar=_MINIMUM,
 )
 
 
@@ -286,6 +307,7 @@ operation(
     convert="arith",
     grad=_clip_grad,
     doc="x limited to low .. high; the gradient passes inside and at the limits.",
+    scalar=_MINIMUM.replace("{1}", "{2}").replace("{0}", f"({_MAXIMUM})"),
 )
 
 
@@ -313,11 +335,17 @@ def _rounded(name: str) -> Callable[[Any, Any], Any]:
     return lambda np, x: getattr(np, name)(x)
 
 
+#: The sign of an element; NaN stays.
+_SIGN = "{0} if {0} == {zero} or {0} != {0} else ({0} > {zero}) - ({0} < {zero})"
+
+
 def _zero(g: Node, out: Node, x: Node) -> tuple[Node]:
     return (zeros_like(x),)
 
 
-_keeps_integers("neg", lambda np, x: np.negative(x), lambda g, out, x: (-g,), "`-x`.", public=False)
+_keeps_integers(
+    "neg", lambda np, x: np.negative(x), lambda g, out, x: (-g,), "`-x`.", public=False, scalar="-{0}"
+)
 
 
 def _abs_type(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
@@ -335,9 +363,12 @@ _keeps_integers(
     lambda g, out, x: (g * x.apply("sign"),),
     "The absolute value; the derivative at 0 is 0.",
     type=_abs_type,
+    scalar="abs({0})",
 )
-_keeps_integers("sign", lambda np, x: np.sign(x), _zero, "-1, 0 or 1 by the sign of x.")
-_keeps_integers("square", lambda np, x: np.multiply(x, x), lambda g, out, x: (g * 2 * x,), "x * x.")
+_keeps_integers("sign", lambda np, x: np.sign(x), _zero, "-1, 0 or 1 by the sign of x.", scalar=_SIGN)
+_keeps_integers(
+    "square", lambda np, x: np.multiply(x, x), lambda g, out, x: (g * 2 * x,), "x * x.", scalar="{0} * {0}"
+)
 for _name in ("floor", "ceil", "round", "trunc"):
     _what = {
         "floor": "down",
@@ -351,28 +382,88 @@ for _name in ("floor", "ceil", "round", "trunc"):
         _zero,
         f"x rounded {_what[_name]}; the derivative is 0.",
         type=_real,
+        scalar=f"np.{'rint' if _name == 'round' else _name}({{0}})",
     )
-_unary("exp", lambda np, x: np.exp(x), lambda g, out, x: (g * out,), "The exponential e ** x.")
 _unary(
-    "expm1", lambda np, x: np.expm1(x), lambda g, out, x: (g * x.apply("exp"),), "exp(x) - 1, exact near 0."
+    "exp",
+    lambda np, x: np.exp(x),
+    lambda g, out, x: (g * out,),
+    "The exponential e ** x.",
+    scalar="{exp}({0})",
 )
-_unary("log", lambda np, x: np.log(x), lambda g, out, x: (g / x,), "The natural logarithm.")
-_unary("log1p", lambda np, x: np.log1p(x), lambda g, out, x: (g / (x + 1),), "log(1 + x), exact near 0.")
-_unary("log2", lambda np, x: np.log2(x), lambda g, out, x: (g / (x * 0.6931471805599453),), "log of base 2.")
 _unary(
-    "log10", lambda np, x: np.log10(x), lambda g, out, x: (g / (x * 2.302585092994046),), "log of base 10."
+    "expm1",
+    lambda np, x: np.expm1(x),
+    lambda g, out, x: (g * x.apply("exp"),),
+    "exp(x) - 1, exact near 0.",
+    scalar="{expm1}({0})",
 )
-_unary("sqrt", lambda np, x: np.sqrt(x), lambda g, out, x: (g / (2 * out),), "The square root.")
-_unary("sin", lambda np, x: np.sin(x), lambda g, out, x: (g * x.apply("cos"),), "The sine (radians).")
-_unary("cos", lambda np, x: np.cos(x), lambda g, out, x: (-(g * x.apply("sin")),), "The cosine (radians).")
-_unary("tan", lambda np, x: np.tan(x), lambda g, out, x: (g * (1 + out * out),), "The tangent (radians).")
-_unary("tanh", lambda np, x: np.tanh(x), lambda g, out, x: (g * (1 - out * out),), "The hyperbolic tangent.")
+_unary(
+    "log", lambda np, x: np.log(x), lambda g, out, x: (g / x,), "The natural logarithm.", scalar="{log}({0})"
+)
+_unary(
+    "log1p",
+    lambda np, x: np.log1p(x),
+    lambda g, out, x: (g / (x + 1),),
+    "log(1 + x), exact near 0.",
+    scalar="{log1p}({0})",
+)
+_unary(
+    "log2",
+    lambda np, x: np.log2(x),
+    lambda g, out, x: (g / (x * 0.6931471805599453),),
+    "log of base 2.",
+    scalar="{log2}({0})",
+)
+_unary(
+    "log10",
+    lambda np, x: np.log10(x),
+    lambda g, out, x: (g / (x * 2.302585092994046),),
+    "log of base 10.",
+    scalar="{log10}({0})",
+)
+_unary(
+    "sqrt",
+    lambda np, x: np.sqrt(x),
+    lambda g, out, x: (g / (2 * out),),
+    "The square root.",
+    scalar="{sqrt}({0})",
+)
+_unary(
+    "sin",
+    lambda np, x: np.sin(x),
+    lambda g, out, x: (g * x.apply("cos"),),
+    "The sine (radians).",
+    scalar="{sin}({0})",
+)
+_unary(
+    "cos",
+    lambda np, x: np.cos(x),
+    lambda g, out, x: (-(g * x.apply("sin")),),
+    "The cosine (radians).",
+    scalar="{cos}({0})",
+)
+_unary(
+    "tan",
+    lambda np, x: np.tan(x),
+    lambda g, out, x: (g * (1 + out * out),),
+    "The tangent (radians).",
+    scalar="{tan}({0})",
+)
+_unary(
+    "tanh",
+    lambda np, x: np.tanh(x),
+    lambda g, out, x: (g * (1 - out * out),),
+    "The hyperbolic tangent.",
+    scalar="{tanh}({0})",
+)
 _unary(
     "sigmoid",
     _stable_sigmoid,
     lambda g, out, x: (g * out * (1 - out),),
     "1 / (1 + exp(-x)), without overflow.",
     type=_real,
+    scalar="{sigmoid}({0})",
 )
 _unary(
     "softplus",
@@ -380,6 +471,7 @@ _unary(
     lambda g, out, x: (g * x.apply("sigmoid"),),
     "log(1 + exp(x)), without overflow.",
     type=_real,
+    scalar="{softplus}({0})",
 )
 _keeps_integers(
     "relu",
@@ -387,6 +479,7 @@ _keeps_integers(
     lambda g, out, x: (_where(x.apply("gt", 0), g, 0),),
     "maximum(x, 0) with derivative 0 at 0.",
     type=_real,
+    scalar="{zero} if {0} <= {zero} else {0}",
 )
 for _name, _doc in (
     ("isnan", "Whether x is NaN."),
@@ -401,4 +494,5 @@ for _name, _doc in (
         grad=None,
         doc=_doc,
         cut="a comparison",
+        scalar=f"math.{_name}({{0}})",
     )

@@ -7,7 +7,7 @@ from typing import Any
 from tlang.errors import error
 from tlang.graph.node import Node, operation
 from tlang.graph.ops.rules import given_type, normal_axis
-from tlang.types import I64, DType, Solver, Tensor, can_cast_safely
+from tlang.types import BOOL, I64, DType, Solver, Tensor, can_cast_safely
 
 # ---------------------------------------------------------------- values from outside
 
@@ -114,6 +114,7 @@ operation(
     doc="The same values in another dtype: `f32(x)`, `i64(x)` (towards zero), `bool(x)`.",
     cut="a cast to integers",
     public=False,
+    scalar=lambda node: "{0} != {zero}" if node.dtype is BOOL else "{0}",
 )
 
 

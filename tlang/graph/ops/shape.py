@@ -92,6 +92,7 @@ for _name, _value in (("zeros_like", 0), ("ones_like", 1)):
         doc=f"A tensor of {_name.split('_')[0]} with the shape and dtype of x.",
         shape_only=frozenset({0}),
         cut="a shape",
+        scalar=str(_value),
     )
 
 
@@ -214,6 +215,7 @@ operation(
     view=True,
     shape_only=frozenset({1}),
     public=False,
+    scalar="{0}",
 )
 
 

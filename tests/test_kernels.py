@@ -1,0 +1,216 @@
+"""Kernels against the interpreter: every scalar form, every dtype, every way of stretching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tlang.graph.ops  # noqa: F401  (fills the table)
+from tlang.errors import TlangError
+from tlang.graph.node import OPS, Graph, Node
+from tlang.interpret import Tape
+from tlang.plan.fuse import LARGEST, Map, fused, show, why_not
+from tlang.run.build import CompiledTape
+from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
+
+pytest.importorskip("numba")
+
+SCALAR = sorted(name for name, op in OPS.items() if op.scalar is not None)
+DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "uint64", "bool")
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, np.nan, np.inf, -np.inf, 1e-310, 1e300, 700.0, -745.0]
+
+
+def numbers(dtype: str, count: int = 48) -> Any:
+    rng = np.random.default_rng(7)
+    if dtype == "bool":
+        return rng.integers(0, 2, count).astype(bool)
+    if dtype.startswith("float"):
+        with np.errstate(all="ignore"):
+            return np.array([*SPECIAL, *rng.normal(0, 3, count - len(SPECIAL))]).astype(dtype)
+    limits = np.iinfo(dtype)
+    ends = [limits.min, limits.max, 0, 1]
+    return np.array([*ends, *rng.integers(0, 100, count - len(ends)).tolist()], dtype)
+
+
+def leaf(graph: Graph, name: str, array: Any, dims: Sequence[str | int]) -> Node:
+    kinds = tuple(Dim(d) if isinstance(d, int) else Dim.of(Symbol(d)) for d in dims)
+    return graph.leaf("tensor", Tensor(FROM_NUMPY[array.dtype.name], kinds), name=name)
+
+
+def both(roots: Sequence[Node], arrays: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The roots by the interpreter, and by kernels."""
+
+    def given_array(node: Node) -> Any:
+        return arrays[node.attr("name")]
+
+    return Tape(roots).run(given_array, None), CompiledTape(roots).run(given_array, None)
+
+
+def same(wanted: Any, found: Any) -> None:
+    assert np.asarray(found).dtype == np.asarray(wanted).dtype
+    assert np.shape(found) == np.shape(wanted)
+    if np.asarray(wanted).dtype.kind == "f":
+        rtol = 1e-12 if np.asarray(wanted).dtype == np.float64 else 1e-6
+        np.testing.assert_allclose(found, wanted, rtol=rtol, atol=5e-324)
+    else:
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scalar_forms(dtype: str) -> None:
+    """Each operation with a scalar form, alone in a sum of loops, on specials and random numbers."""
+    graph = Graph()
+    arrays = {"x": numbers(dtype), "y": numbers(dtype)[::-1].copy(), "z": np.roll(numbers(dtype), 7)}
+    arrays["c"] = np.arange(48) % 3 == 0
+    leaves = {name: leaf(graph, name, array, ["n"]) for name, array in arrays.items()}
+    roots, names = [], []
+    for name in SCALAR:
+        op = OPS[name]
+        count = 1 if name in ("cast", "pow") else op.signature.count(",") + 1
+        inputs = [leaves[k] for k in ("xyz" if name != "where" else "cxy")[:count]]
+        many = [{}]
+        if name == "cast":
+            many = [{"dtype": t} for t in FROM_NUMPY.values() if t.kind != "c"]
+        if name == "pow":
+            inputs.append(graph.literal(3))
+        for attrs in many:
+            try:
+                node = graph.make(op, inputs, **attrs)
+            except TlangError:  # this dtype has no such operation
+                continue
+            if not why_not(node):
+                roots.append(node)
+                names.append(name)
+    assert len(roots) > 20
+    wanted, found = both(roots, arrays)
+    for name, w, f in zip(names, wanted, found, strict=True):
+        try:
+            same(w, f)
+        except AssertionError as e:
+            raise AssertionError(f"{name}: {e}") from None
+
+
+def test_every_scalar_form_is_reached() -> None:
+    reached = set()
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros(2), ["n"])
+    c = leaf(graph, "c", np.zeros(2, bool), ["n"])
+    for name in SCALAR:
+        op = OPS[name]
+        count = op.signature.count(",") + 1
+        base = [c, x, x][:count] if name == "where" else [c] * count if op.convert == "logic" else [x] * count
+        if op.convert == "bits":
+            base = [c] * count
+        if name == "pow":
+            base[1] = graph.literal(2)
+        attrs = {"dtype": FROM_NUMPY["float32"]} if name == "cast" else {}
+        if not why_not(graph.make(op, base, **attrs)):
+            reached.add(name)
+    assert reached == set(SCALAR)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (("n", "m"), ("m",)),
+        (("n", "m"), ("n", 1)),
+        (("n", 1), (1, "m")),
+        (("n", "m", "k"), ("m", 1)),
+        (("n", "m", "k"), (1, "m", "k")),
+        (("n", "m"), ()),
+        ((), ()),
+        ((1, "n"), ("m", "n")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sizes", [(2, 3, 4), (1, 1, 1), (0, 3, 2), (5, 1, 7)], ids=str)
+def test_stretching(a: tuple[Any, ...], b: tuple[Any, ...], sizes: tuple[int, ...]) -> None:
+    known = dict(zip("nmk", sizes, strict=True))
+    graph = Graph()
+    rng = np.random.default_rng(3)
+    arrays = {
+        name: np.asarray(rng.normal(size=[known.get(d, d) for d in dims]))[()]
+        for name, dims in (("a", a), ("b", b))
+    }
+    x, y = leaf(graph, "a", np.asarray(arrays["a"]), a), leaf(graph, "b", np.asarray(arrays["b"]), b)
+    node = x * y + (x - y).apply("exp") * 2 + x
+    for w, f in zip(*both([node, node * node, x + y], arrays), strict=True):
+        same(w, f)
+
+
+def test_arrays_that_are_not_contiguous() -> None:
+    graph = Graph()
+    base = np.random.default_rng(1).normal(size=(6, 8))
+    x = leaf(graph, "x", base, ["n", "m"])
+    for array in (base.T, base[::2, ::-1], np.asfortranarray(base), np.broadcast_to(base[0], (3, 8))):
+        (w,), (f,) = both([x * x + x.apply("sin")], {"x": array})
+        same(w, f)
+
+
+def test_a_chain_is_one_kernel() -> None:
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros(3), ["n"])
+    node = x
+    for _ in range(10):
+        node = node * x + 1
+    (step,) = fused([node])
+    assert isinstance(step, Map)
+    assert len(step.nodes) == 20
+    assert step.outputs == (node,)
+    assert [o.node for o in step.operands] == [x]
+
+
+def test_long_chains_are_divided() -> None:
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros(3), ["n"])
+    node = x
+    for _ in range(LARGEST):
+        node = (node + x) * 0.5
+    steps = fused([node])
+    assert [len(s.nodes) for s in steps if isinstance(s, Map)] == [LARGEST, LARGEST]
+    (w,), (f,) = both([node], {"x": np.arange(3.0)})
+    same(w, f)
+
+
+def test_kernels_do_not_wait_for_each_other() -> None:
+    """A reduction between two loops of the same shape keeps them apart."""
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros(3), ["n"])
+    first = x.apply("exp") * x
+    total = first.apply("sum", axis=None, keepdims=False)
+    node = (first / total + x) * first
+    steps = fused([node])
+    assert [type(s).__name__ for s in steps] == ["Map", "Node", "Map"]
+    text = show(steps)
+    assert "map [n] reads tensor: f64[n]" in text
+    assert "numpy sum: f64  (`sum` is not elementwise, or has no scalar form)" in text
+    (w,), (f,) = both([node], {"x": np.arange(3.0)})
+    same(w, f)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_random_graphs_agree(data: st.DataObject) -> None:
+    """Random formulas of a matrix, a row, a column and a scalar, with sums between."""
+    graph = Graph()
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    shapes = {"a": ("n", "m"), "r": ("m",), "c": ("n", 1), "s": ()}
+    known = {"n": data.draw(st.integers(0, 4)), "m": data.draw(st.integers(1, 5))}
+    arrays = {k: np.asarray(rng.normal(size=[known.get(d, d) for d in v]))[()] for k, v in shapes.items()}
+    pool = [leaf(graph, k, np.asarray(arrays[k]), v) for k, v in shapes.items()]
+    for _ in range(data.draw(st.integers(2, 10))):
+        kind = data.draw(st.sampled_from(["add", "mul", "sub", "maximum", "tanh", "abs", "sigmoid", "sum"]))
+        x, y = (data.draw(st.sampled_from(pool)) for _ in range(2))
+        if kind == "sum":
+            pool.append(x.apply("sum", axis=None, keepdims=False))
+        elif kind in ("tanh", "abs", "sigmoid"):
+            pool.append(x.apply(kind))
+        else:
+            pool.append(x.apply(kind, y))
+    for w, f in zip(*both(pool[4:], arrays), strict=True):
+        np.testing.assert_allclose(f, w, rtol=1e-10, atol=1e-12)
