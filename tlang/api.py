@@ -32,8 +32,8 @@ def compile(
 
     `backend` is what computes calls: "numpy", "cpu" (kernels compiled by Numba), or "auto", which is
     "numpy" at present. `unused` ("error", "warn", "ignore") is the policy for unused parameters, `seed`
-    that of the default stream. With `run=False` commands are checked but skipped; a shared value whose initial
-    value needed one raises until it is set. Raises `TlangError` for a wrong program.
+    that of the default stream. With `run=False` commands are checked but skipped; a shared value whose
+    initial value needed one raises until it is set. Raises `TlangError` for a wrong program.
     """
     return _module(Source("<text>", text), backend, unused, seed, run)
 
