@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ from tlang.graph.node import OPS, Graph, Node
 from tlang.interpret import Tape
 from tlang.plan.fuse import LARGEST, Map, fused, show, why_not
 from tlang.run.build import CompiledTape
+from tlang.run.objects import ObjectError
 from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
 
 pytest.importorskip("numba")
@@ -48,7 +53,9 @@ def both(roots: Sequence[Node], arrays: dict[str, Any]) -> tuple[list[Any], list
     def given_array(node: Node) -> Any:
         return arrays[node.attr("name")]
 
-    return Tape(roots).run(given_array, None), CompiledTape(roots).run(given_array, None)
+    compiled = CompiledTape(roots)
+    assert not compiled.failed
+    return Tape(roots).run(given_array, None), compiled.run(given_array, None)
 
 
 def same(wanted: Any, found: Any) -> None:
@@ -191,6 +198,38 @@ def test_kernels_do_not_wait_for_each_other() -> None:
     assert "numpy sum: f64  (`sum` is not elementwise, or has no scalar form)" in text
     (w,), (f,) = both([node], {"x": np.arange(3.0)})
     same(w, f)
+
+
+def test_where_no_kernel_can_be_built_numpy_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise ObjectError("no linker here")
+
+    monkeypatch.setattr("tlang.run.build.build", broken)
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros(3), ["n"])
+    tape = CompiledTape([x * x + x.apply("exp")])
+    assert tape.failed == ["no linker here"]
+    (found,) = tape.run(lambda node: np.arange(3.0), None)
+    same(np.arange(3.0) ** 2 + np.exp(np.arange(3.0)), found)
+
+
+def test_a_second_run_imports_no_numba(tmp_path: Path) -> None:
+    program = tmp_path / "p.tl"
+    program.write_text(
+        "tensor x: f64[n]\nfunction f(x) = exp(x) * x + 1\nf([0, 1]) #=> [1.0, 3.718281828459045]\n"
+    )
+    script = (
+        "import sys; from tlang.tools.cli import main; "
+        f"main(['run', '--backend', 'cpu', {str(program)!r}]); print('numba' in sys.modules)"
+    )
+    seen = []
+    for _ in range(2):
+        env = {**os.environ, "TLANG_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True
+        )
+        seen.append(done.stdout.split()[-2:])
+    assert seen == [["3.71828183]", "True"], ["3.71828183]", "False"]]
 
 
 @settings(max_examples=40, deadline=None)

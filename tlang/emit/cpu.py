@@ -18,17 +18,15 @@ from tlang.types import BOOL, DType
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel's text, the name of its entry, and its arguments.
+    """A kernel's text, its one entry with its signature, and the axes of which each of its loops is made.
 
-    The arguments are one i64 for each entry of `loops` (the axes of which the loop is made), then the
-    addresses of the `operands`, then those of the outputs, whose dtypes are `dtypes` in that order.
+    The arguments of the entry are the lengths of the loops, the addresses of the operands that are read,
+    and those of the outputs. It returns 0.
     """
 
     text: str
-    entry: str
+    entry: dict[str, str]
     loops: tuple[tuple[int, ...], ...]
-    operands: tuple[Operand, ...]
-    dtypes: tuple[DType, ...]
 
 
 def kernel(step: Map, entry: str = "kernel") -> Kernel:
@@ -63,12 +61,16 @@ def kernel(step: Map, entry: str = "kernel") -> Kernel:
         *(f"o{k}" for k in range(len(step.outputs))),
     ]
     lines = [f"def {entry}({', '.join(arguments)}):"]
+    dtypes = [x.dtype.numpy_name for x in (*(o.node for o in operands), *step.outputs)]
+    for name, dtype in zip(arguments[len(sizes) :], dtypes, strict=True):
+        lines.append(f"    {name} = {dtype}_at({name})")
     for depth, statements in enumerate(body):
         lines += ["    " * (depth + 1) + s for s in statements]
         if depth < len(loops):
             lines.append("    " * (depth + 1) + f"for {indices[depth]} in range({sizes[depth]}):")
-    dtypes = tuple(x.dtype for x in (*(o.node for o in operands), *step.outputs))
-    return Kernel(helpers(names) + "\n".join(lines) + "\n", entry, loops, operands, dtypes)
+    lines.append("    return 0")
+    text = helpers(names) + "\n".join(lines) + "\n"
+    return Kernel(text, {entry: f"int64({', '.join(['int64'] * len(arguments))})"}, loops)
 
 
 def scalar(node: Node, inputs: Sequence[str], names: Names) -> str:

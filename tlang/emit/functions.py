@@ -7,13 +7,13 @@ from tlang.types import F32, F64, DType
 #: Functions of our own, written with those of `math`; `{t}` is the dtype. Stable for every argument.
 _OWN = {
     "sigmoid": """\
-@njit(**INLINE)
+@njit
 def sigmoid_{t}(x):
     e = math.exp(-abs(x))
     return (np.{t}(1) if x >= 0 else e) / (np.{t}(1) + e)
 """,
     "softplus": """\
-@njit(**INLINE)
+@njit
 def softplus_{t}(x):
     m = np.{t}(0) if x <= 0 else x
     return m + math.log1p(math.exp(-abs(x)))

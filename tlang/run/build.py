@@ -1,11 +1,11 @@
-"""Kernels as functions: their text compiled by Numba, called with arrays. Imports numba when it must.
+"""Kernels in the place of NumPy calls: built from their text, called with arrays.
 
-A kernel is compiled once in a process, whatever functions need it: equal texts are one kernel.
+A kernel is built once in a process, whatever functions need it, since equal texts are one kernel; and
+compiled once on a computer, since object code is kept. Numba is imported only to compile.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -17,6 +17,8 @@ from tlang.emit.cpu import kernel
 from tlang.graph.node import Node
 from tlang.interpret import Call, Draw, Sizes, Tape
 from tlang.plan.fuse import Map, fused
+from tlang.run.cache import Cache
+from tlang.run.objects import ObjectError
 
 Array = Any
 #: Never `nnan` or `ninf`: NaN and infinities mean what they mean in NumPy.
@@ -24,41 +26,46 @@ FLAGS = frozenset({"contract", "nsz", "arcp"})
 
 
 @cache
-def build(text: str, entry: str, sizes: int, dtypes: tuple[str, ...]) -> Callable[..., None]:
-    """The entry of a kernel's text, as a function of sizes and addresses (all i64)."""
-    import numba as typed_numba
+def build(text: str, entry: str, signature: str) -> Callable[..., int]:
+    """The entry of a kernel's text, as a function of sizes and addresses: from the cache, or compiled.
 
-    numba: Any = typed_numba  # its annotations are newer than some versions that we take
-    types = numba.types
-    how = {"error_model": "numpy", "fastmath": set(FLAGS)}
-    scope = {"np": np, "math": math, "njit": numba.njit, "INLINE": how}
-    exec(compile(text, f"<kernel {entry}>", "exec"), scope)
-    pointers = [types.CPointer(types.uint8 if t == "bool" else getattr(types, t)) for t in dtypes]
-    signature = types.void(*[types.int64] * sizes, *pointers)
-    compiled = numba.cfunc(signature, **how)(scope[entry])
-    made = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * (sizes + len(dtypes)))(compiled.address)
-    made.kept = compiled  # type: ignore[attr-defined]  # the code lives as long as the function
-    return made
+    Raises `ObjectError` where object code cannot be made or loaded.
+    """
+    return Cache().load(text, {entry: signature}, FLAGS)[entry]
 
 
 class CompiledTape(Tape):
     """A tape whose elementwise loops are kernels; every other operation is its NumPy call."""
 
+    def __init__(self, roots: Sequence[Node], reads: Sequence[Node] = ()) -> None:
+        self.failed: list[str] = []
+        super().__init__(roots, reads)
+
     def calls(self, roots: Sequence[Node]) -> list[Call]:
         """The fused steps of the graph: a kernel gives a tuple, from which its outputs are taken."""
         calls: list[Call] = []
         for step in fused(roots):
-            if isinstance(step, Map):
-                calls.append((self.kernel(step), [o.node for o in step.operands], step, step.nodes[-1]))
+            call = self._kernel(step) if isinstance(step, Map) else None
+            if isinstance(step, Map) and call is not None:
+                calls.append((call, [o.node for o in step.operands], step, step.nodes[-1]))
                 calls += [(_item(k), [step], x, x) for k, x in enumerate(step.outputs)]
             else:
-                calls.append((self._call(step), step.inputs, step, step))
+                alone = step.nodes if isinstance(step, Map) else (step,)
+                calls += [(self._call(n), n.inputs, n, n) for n in alone]
         return calls
 
-    def kernel(self, step: Map) -> Callable[..., Array]:
-        """A loop as a function of (sizes, draw, *operands): a tuple of its outputs."""
+    def _kernel(self, step: Map) -> Callable[..., Array] | None:
+        """A loop as a function of (sizes, draw, *operands): a tuple of its outputs.
+
+        None where it cannot be built; `failed` keeps the reason, and NumPy does the work.
+        """
         made = kernel(step)
-        call = build(made.text, made.entry, len(made.loops), tuple(t.numpy_name for t in made.dtypes))
+        ((entry, signature),) = made.entry.items()
+        try:
+            call = build(made.text, entry, signature)
+        except ObjectError as e:
+            self.failed.append(str(e))
+            return None
         rank = len(step.shape)
         givers = [_giver(step, axis) for axis in range(rank)]
         reads = [at for at, o in enumerate(step.operands) if o.read]

@@ -59,7 +59,7 @@ def load_tables() -> Tables:
     A cache that cannot be read or written is as good as none.
     """
     grammar = _grammar_path().read_text(encoding="utf-8")
-    path = _cache_path(grammar)
+    path = cache_path(grammar)
     if path is not None:
         try:
             return Tables(*pickle.loads(path.read_bytes()))
@@ -153,7 +153,7 @@ def _store(path: Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _cache_path(grammar: str) -> Path | None:
+def cache_path(grammar: str) -> Path | None:
     key = hashlib.sha256(f"{_FORMAT} {STARTS}\n{grammar}".encode()).hexdigest()[:24]
     try:
         if chosen := os.environ.get("TLANG_CACHE_DIR"):

@@ -1,4 +1,4 @@
-"""The command line: `tlang run`, `check`, `test`.
+"""The command line: `tlang run`, `check`, `test`, `cache`.
 
 Results go to standard output, diagnostics to standard error. Exit status: 0; 1 the program is wrong
 or a check failed; 2 wrong usage; 70 a bug of tlang.
@@ -219,11 +219,25 @@ def _test(options: argparse.Namespace) -> int:
     )
 
 
+def _cache_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "what", choices=("dir", "stats", "clear"), help="print the folder, print what it holds, empty it"
+    )
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from tlang.tools import cache
+
+    actions = {"dir": cache.show_folder, "stats": cache.show_stats, "clear": cache.clear}
+    return OK if actions[options.what]() else WRONG
+
+
 #: Every command: name, action, help, arguments.
 COMMANDS = (
     ("run", _run, "run a program", _run_arguments),
     ("check", _check, "check programs without running them", _check_arguments),
     ("test", _test, "run programs and compare with the answers written in them", _test_arguments),
+    ("cache", _cache, "show or empty the cache of compiled code", _cache_arguments),
 )
 
 if __name__ == "__main__":

@@ -1,0 +1,291 @@
+"""Object code of generated kernels: Numba compiles it, and llvmlite alone loads it again.
+
+A module text is plain Python. It is executed in a namespace with `math`, `np`, `njit` and, for every
+dtype, a function such as `float64_at(address)` that makes a pointer of an address, to be indexed from 0
+without checks of bounds. Helper functions are decorated with `@njit`. Entries are not: they take int64
+(addresses, sizes) and float64, return int64, and are called with the conventions of C.
+
+Kernels allocate nothing and never see a Python object, so that their code needs no part of Numba when it
+runs. An entry that raises returns `RAISED`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+#: What an entry returns if its code raised an exception, which generated code is not meant to do.
+RAISED = -(2**63)
+
+#: A dtype and what lies in memory for it, by the names that Numba gives to types.
+_POINTEES = {
+    "bool": "uint8",
+    **{name: name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")},
+    "float32": "float32",
+    "float64": "float64",
+}
+#: The types that may pass into an entry: Numba's name, LLVM's name, ctypes' type.
+_PASSED = {"int64": ("i64", ctypes.c_int64), "float64": ("double", ctypes.c_double)}
+_PREFIX = "tlang_"
+
+
+class ObjectError(Exception):
+    """A text that does not compile, or object code that cannot be loaded."""
+
+
+@dataclass(frozen=True)
+class ObjectCode:
+    """A relocatable object file, and the entries in it: names with Numba signatures.
+
+    The symbol of an entry is its name with `tlang_` before it.
+    """
+
+    signatures: Mapping[str, str]
+    code: bytes
+
+
+def compile_text(text: str, signatures: Mapping[str, str], fastmath: Collection[str] = ()) -> ObjectCode:
+    """Compiles entries of a module text, with Numba, to one object file for this computer.
+
+    `signatures` maps the entries to texts such as `"int64(int64, float64)"`; `fastmath` are LLVM's flags,
+    such as `"contract"`, for entries and helpers. Raises :class:`ObjectError` with Numba's reason.
+    """
+    passed = {name: _passed(signature) for name, signature in signatures.items()}
+    try:
+        return ObjectCode(dict(signatures), _compile(text, passed, frozenset(fastmath)))
+    except Exception as e:  # whatever Numba raises for a text that it cannot compile
+        raise ObjectError(f"cannot compile: {type(e).__name__}: {e}") from e
+
+
+def load_object(code: ObjectCode, symbols: Mapping[str, int] | None = None) -> dict[str, Callable[..., int]]:
+    """Loads object code into the process: its entries by name, as functions of ctypes.
+
+    `symbols` gives the addresses of external functions that this process does not export. Numba is not
+    imported. Raises :class:`ObjectError` if a symbol is missing or the object is not one of this computer.
+    """
+    import llvmlite.binding as llvm
+
+    types = {name: _passed(signature) for name, signature in code.signatures.items()}
+    linked = llvm.JITLibraryBuilder().add_object_img(code.code).add_current_process()
+    for name in types:
+        linked.export_symbol(_PREFIX + name)
+    for name, address in (symbols or {}).items():
+        linked.import_symbol(name, address)
+    with _LOCK:
+        try:
+            library = linked.link(_engine(), f"tlang{len(_LOADED)}")
+        except RuntimeError as e:
+            raise ObjectError(f"cannot load: {e}") from e
+        finally:
+            _LOADED.append(None)  # a name serves once, whether linking succeeds or not
+        _LOADED[-1] = library
+    return {name: _convention(given)(library[_PREFIX + name]) for name, given in types.items()}
+
+
+#: What has been loaded: it stays to the end of the process, since functions are called by address.
+_LOADED: list[Any] = []
+_LOCK = threading.Lock()
+
+
+def _passed(signature: str) -> list[str]:
+    """The types of the parameters of an entry."""
+    found = re.fullmatch(r"int64\((.*)\)", signature.replace(" ", ""))
+    given = found[1].split(",") if found and found[1] else []
+    if found is None or not set(given) <= _PASSED.keys():
+        raise ObjectError(f"not the signature of an entry: {signature}")
+    return given
+
+
+def _convention(given: list[str]) -> Any:
+    parameters: Any = [_PASSED[t][1] for t in given]
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *parameters)
+
+
+@cache
+def _engine() -> Any:
+    """The linker of this process. Unlike LLVM's older one, it survives symbols that are missing."""
+    import llvmlite.binding as llvm
+
+    _start()
+    return llvm.create_lljit_compiler(suppress_errors=True)
+
+
+@cache
+def _start() -> None:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+# ---------------------------------------------------------------- compiling
+
+
+def _compile(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[str]) -> bytes:
+    import llvmlite.binding as llvm
+    from numba.core import types
+    from numba.core.compiler import compile_extra
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    compile_numba: Any = compile_extra
+    _start()
+    namespace = _namespace(fastmath)
+    exec(compile(text, "<kernels>", "exec"), namespace)
+    with global_compiler_lock, _without_engine():
+        library = cpu_target.target_context.codegen().create_library("tlang")
+        shims = []
+        for name, given in passed.items():
+            made = compile_numba(
+                cpu_target.typing_context,
+                cpu_target.target_context,
+                namespace[name],
+                tuple(getattr(types, t) for t in given),
+                types.int64,
+                _flags(_options(fastmath)),
+                {},
+                library=library,
+            )
+            shims.append(_shim(name, given, made.fndesc.llvm_func_name))
+        library.finalize()
+        module = llvm.parse_assembly(library.get_llvm_str())
+    for shim in shims:
+        module.link_in(llvm.parse_assembly(shim))
+    module.verify()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        reloc="pic",
+        codemodel="default",
+    )
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+@contextlib.contextmanager
+def _without_engine() -> Iterator[None]:
+    """Keeps what Numba compiles away from its own linker, which takes time and aborts on missing symbols."""
+    from numba.core.registry import cpu_target
+
+    codegen: Any = cpu_target.target_context.codegen()
+    usual = codegen._library_class
+
+    class Library(usual):  # type: ignore[misc, valid-type]
+        """Code that is optimised and serves to be linked into other code."""
+
+        def _finalize_final_module(self) -> None:
+            self._finalized = True
+
+    codegen._library_class = Library
+    try:
+        yield
+    finally:
+        codegen._library_class = usual
+
+
+def _shim(name: str, given: list[str], symbol: str) -> str:
+    """Turns Numba's convention, a status and two places to write to, into that of C."""
+    kinds = [_PASSED[t][0] for t in given]
+    inner = "".join(f", {kind}" for kind in kinds)
+    arguments = "".join(f", {kind} %a{k}" for k, kind in enumerate(kinds))
+    return f"""
+        declare i32 @"{symbol}"(ptr, ptr{inner})
+        define i64 @"{_PREFIX}{name}"({arguments[2:]}) {{
+            %result = alloca i64
+            %exception = alloca ptr
+            store i64 0, ptr %result
+            %status = call i32 @"{symbol}"(ptr %result, ptr %exception{arguments})
+            %returned = load i64, ptr %result
+            %fine = icmp eq i32 %status, 0
+            %value = select i1 %fine, i64 %returned, i64 {RAISED}
+            ret i64 %value
+        }}
+    """
+
+
+def _options(fastmath: frozenset[str]) -> dict[str, Any]:
+    return {
+        "error_model": "numpy",
+        "fastmath": set(fastmath),
+        "nopython": True,
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+        "_nrt": False,
+    }
+
+
+def _flags(options: dict[str, Any]) -> Any:
+    """The flags of an entry: Numba optimises its code, and machine code is made once for all entries."""
+    from numba.core.compiler import Flags
+    from numba.core.registry import cpu_target
+
+    target: Any = cpu_target
+    kind: Any = Flags
+    flags = kind()
+    target.options.parse_as_flags(flags, options)
+    return _skip_machine_code(flags)
+
+
+def _remember(helper: Any, made: Any) -> None:
+    """Makes a compiled helper known to its callers by a mark, since there is no machine code to do so."""
+    from numba.core.registry import cpu_target
+
+    target: Any = cpu_target
+    mark = object()
+    target.target_context.insert_user_function(mark, made.fndesc, [made.library])
+    helper.overloads[tuple(made.signature.args)] = made._replace(entry_point=mark)
+
+
+def _skip_machine_code(flags: Any) -> Any:
+    flags.no_compile = True
+    return flags
+
+
+def _namespace(fastmath: frozenset[str]) -> dict[str, Any]:
+    """The names that a module text finds."""
+    import math
+
+    import numba
+    import numpy as np
+
+    def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        options = _options(fastmath) | options
+        options.pop("nopython")
+        if function is None:
+            return lambda f: njit(f, **options)
+        helper: Any = numba.njit(**options)(function)
+        # The machine code of a helper alone would be thrown away, and half of the time with it.
+        helper._compiler._customize_flags = _skip_machine_code
+        helper.add_overload = lambda made: _remember(helper, made)
+        return helper
+
+    return {"__name__": "tlang_kernels", "math": math, "np": np, "njit": njit, **_pointers()}
+
+
+@cache
+def _pointers() -> dict[str, Any]:
+    return {f"{dtype}_at": _pointer(pointee) for dtype, pointee in _POINTEES.items()}
+
+
+def _pointer(pointee: str) -> Any:
+    """The function that makes a pointer of an address."""
+    from numba.core import types
+    from numba.core.extending import intrinsic
+
+    numba_types: Any = types
+    kind = numba_types.CPointer(getattr(types, pointee))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    def at(typing_context: Any, address: Any) -> Any:
+        return kind(numba_types.int64), generate
+
+    return intrinsic(at)
