@@ -154,6 +154,7 @@ def _store(path: Path, data: bytes) -> None:
 
 
 def cache_path(grammar: str) -> Path | None:
+    """Where the tables of a grammar are kept; None without a home folder."""
     key = hashlib.sha256(f"{_FORMAT} {STARTS}\n{grammar}".encode()).hexdigest()[:24]
     try:
         if chosen := os.environ.get("TLANG_CACHE_DIR"):
