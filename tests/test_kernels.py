@@ -18,14 +18,15 @@ import tlang.graph.ops  # noqa: F401  (fills the table)
 from tlang.errors import TlangError
 from tlang.graph.node import OPS, Graph, Node
 from tlang.interpret import Tape
-from tlang.plan.fuse import LARGEST, Map, fused, show, why_not
+from tlang.plan.fuse import LARGEST, Nest, fused, lower, show, why_not
 from tlang.run.build import CompiledTape
 from tlang.run.objects import ObjectError
 from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
 
 pytest.importorskip("numba")
 
-SCALAR = sorted(name for name, op in OPS.items() if op.scalar is not None)
+MAKERS = {"arange", "full", "ones", "zeros"}  # tested by the programs of tests/cases
+SCALAR = sorted(name for name, op in OPS.items() if op.scalar is not None and name not in MAKERS)
 DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "uint64", "bool")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, np.nan, np.inf, -np.inf, 1e-310, 1e300, 700.0, -745.0]
 
@@ -159,45 +160,69 @@ def test_arrays_that_are_not_contiguous() -> None:
         same(w, f)
 
 
-def test_a_chain_is_one_kernel() -> None:
+def test_a_chain_is_one_nest() -> None:
     graph = Graph()
     x = leaf(graph, "x", np.zeros(3), ["n"])
     node = x
     for _ in range(10):
         node = node * x + 1
     (step,) = fused([node])
-    assert isinstance(step, Map)
+    assert isinstance(step, Nest)
     assert len(step.nodes) == 20
     assert step.outputs == (node,)
-    assert [o.node for o in step.operands] == [x]
+    assert [base for base, _ in step.reads] == [x]
 
 
 def test_long_chains_are_divided() -> None:
     graph = Graph()
     x = leaf(graph, "x", np.zeros(3), ["n"])
-    node = x
+    node = x.apply("sum", axis=None, keepdims=False) + x
     for _ in range(LARGEST):
         node = (node + x) * 0.5
     steps = fused([node])
-    assert [len(s.nodes) for s in steps if isinstance(s, Map)] == [LARGEST, LARGEST]
+    assert max(len(s.nodes) for s in steps if isinstance(s, Nest)) == LARGEST
     (w,), (f,) = both([node], {"x": np.arange(3.0)})
     same(w, f)
 
 
-def test_kernels_do_not_wait_for_each_other() -> None:
-    """A reduction between two loops of the same shape keeps them apart."""
+def test_nests_do_not_wait_for_each_other() -> None:
+    """A sum of all elements between two loops keeps them apart."""
     graph = Graph()
     x = leaf(graph, "x", np.zeros(3), ["n"])
     first = x.apply("exp") * x
     total = first.apply("sum", axis=None, keepdims=False)
     node = (first / total + x) * first
     steps = fused([node])
-    assert [type(s).__name__ for s in steps] == ["Map", "Node", "Map"]
+    assert [type(s).__name__ for s in steps] == ["Nest", "Nest"]
     text = show(steps)
-    assert "map [n] reads tensor: f64[n]" in text
-    assert "numpy sum: f64  (`sum` is not elementwise, or has no scalar form)" in text
+    assert "nest [n]\n    reads x: f64[n]" in text
+    assert "sum: f64  (after, kept)" in text
     (w,), (f,) = both([node], {"x": np.arange(3.0)})
     same(w, f)
+
+
+def test_rows_are_one_pass() -> None:
+    """Softmax, and a matrix-vector product with the transposed product of its result, are one nest each."""
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros((3, 4)), ["n", "m"])
+    v = leaf(graph, "v", np.zeros(4), ["m"])
+    (softmax,) = fused(lower([x.apply("softmax", axis=1)]))
+    assert isinstance(softmax, Nest)
+    assert softmax.split == 1
+    inner = x.apply("matmul", v).apply("tanh")
+    both_ways = fused(lower([x.apply("transpose", axes=None).apply("matmul", inner)]))
+    assert len(both_ways) == 1
+    text = show(both_ways)
+    assert "(row, stage 1)" in text
+    assert "(after, stage 1, kept)" in text
+
+
+def test_why_an_operation_stands_alone() -> None:
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros((3, 4)), ["n", "m"])
+    text = show(fused([x.apply("cumsum", axis=0, reverse=False) * x]))
+    assert "numpy cumsum" in text
+    assert "`cumsum` is not elementwise, or has no scalar form" in text
 
 
 def test_where_no_kernel_can_be_built_numpy_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +257,132 @@ def test_a_second_run_imports_no_numba(tmp_path: Path) -> None:
     assert seen == [["3.71828183]", "True"], ["3.71828183]", "False"]]
 
 
+REDUCTIONS = sorted(name for name, op in OPS.items() if op.reduce is not None)
+ALONG = ["mean", "var", "std", "softmax", "log_softmax", "logsumexp"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [(5, 7, 3), (1, 4, 1), (9, 1, 2)], ids=str)
+def test_reductions(dtype: str, sizes: tuple[int, ...]) -> None:
+    """Each reduction over every set of axes, of an input and of a product."""
+    graph = Graph()
+    rng = np.random.default_rng(5)
+    count = int(np.prod(sizes))
+    array = rng.permutation(np.resize(numbers(dtype)[-30:], count)).reshape(sizes)
+    x = leaf(graph, "x", array, list(sizes))
+    sources = [x] if dtype == "bool" else [x, x * x]
+    roots = []
+    for name in [*REDUCTIONS, *ALONG]:
+        for source in sources:
+            for axis in (None, 0, 1, 2, (0, 1), (0, 2), (1, 2)):
+                for keepdims in (False, True):
+                    attrs: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
+                    if name in ("softmax", "log_softmax"):
+                        attrs.pop("keepdims")
+                    if name in ("var", "std"):
+                        attrs["ddof"] = 0
+                    if name in ("peak", "softmax", "log_softmax", "logsumexp") and dtype[0] != "f":
+                        continue
+                    try:
+                        roots.append(graph.make(OPS[name], [source], **attrs))
+                    except TlangError:  # this dtype has no such operation
+                        continue
+    for at in range(0, len(roots), 60):
+        part = roots[at : at + 60]
+        for root, w, f in zip(part, *both(part, {"x": array}), strict=True):
+            try:
+                close(w, f)
+            except AssertionError as e:
+                raise AssertionError(f"{root} of {root.inputs[0]}: {e}") from None
+
+
+def close(wanted: Any, found: Any) -> None:
+    """As `same`, with the freedom that a sum has."""
+    assert np.asarray(found).dtype == np.asarray(wanted).dtype
+    assert np.shape(found) == np.shape(wanted)
+    if np.asarray(wanted).dtype.kind == "f":
+        rtol, atol = (1e-10, 1e-12) if np.asarray(wanted).dtype == np.float64 else (1e-4, 1e-3)
+        np.testing.assert_allclose(found, wanted, rtol=rtol, atol=atol)
+    else:
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+@pytest.mark.parametrize("sizes", [(5, 7), (1, 4), (9, 1), (300, 70)], ids=str)
+def test_products(dtype: str, sizes: tuple[int, int]) -> None:
+    """Products of matrices and vectors, transposed or not, with what comes before and after."""
+    n, m = sizes
+    graph = Graph()
+    rng = np.random.default_rng(6)
+    arrays = {"x": rng.normal(size=(n, m)), "u": rng.normal(size=n), "v": rng.normal(size=m)}
+    arrays = {k: (a * 3).astype(dtype) for k, a in arrays.items()}
+    x, u, v = (leaf(graph, k, arrays[k], d) for k, d in (("x", ["n", "m"]), ("u", ["n"]), ("v", ["m"])))
+    xt = x.apply("transpose", axes=None)
+    left = x.apply("matmul", v)
+    roots = [
+        left,
+        u.apply("matmul", x),
+        xt.apply("matmul", u),
+        v.apply("matmul", xt),
+        xt.apply("matmul", left * u + u),
+        u.apply("matmul", u),
+        u.apply("outer", v) + x,
+        x.apply("matmul", xt),
+        xt.apply("matmul", x) * 2,
+        (x * x).apply("matmul", xt + xt),
+        left.apply("matmul", x.apply("abs")) + v,
+    ]
+    for w, f in zip(*both(roots, arrays), strict=True):
+        close(w, f)
+
+
+def test_views_are_read_in_place() -> None:
+    """Slices, steps, transposes, new axes and reshapes are no steps of a plan."""
+    graph = Graph()
+    array = np.random.default_rng(8).normal(size=(6, 8, 3))
+    x = leaf(graph, "x", array, ["n", 8, 3])
+    nothing = (None, None, 1)
+
+    def part(*entries: Any) -> Node:
+        return x.apply("index", spec=entries)
+
+    views = [
+        part(("slice", Dim(1), None, 1), ("slice", *nothing), ("slice", *nothing)),
+        part(("slice", *nothing), ("slice", Dim(1), Dim(7), 2), ("int", -1)),
+        part(("slice", *nothing), ("slice", None, None, -1), ("slice", *nothing)),
+        part(("int", 2), ("new",), ("slice", *nothing), ("slice", *nothing)),
+        x.apply("transpose", axes=(2, 0, 1)),
+        x.apply("transpose", axes=(1, 2, 0)).apply("sum", axis=1, keepdims=True),
+        part(("slice", *nothing), ("int", 0), ("slice", *nothing)).apply("transpose", axes=None),
+    ]
+    for view in views:
+        roots = [view * 2 + 1, (view * view).apply("sum", axis=-1, keepdims=False)]
+        assert all(isinstance(s, Nest) for s in fused(lower(roots)))
+        for w, f in zip(*both(roots, {"x": array}), strict=True):
+            close(w, f)
+    for w, f in zip(*both([*views, views[0].apply("transpose", axes=None) - 1], {"x": array}), strict=True):
+        close(w, f)
+
+
+def test_slices_that_do_not_exist_are_the_interpreters_error() -> None:
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros(3), ["n"])
+    y = x.apply("index", spec=(("slice", Dim(2), None, 1),)) * 2
+    third = x.apply("index", spec=(("int", 2),)) + 1
+    for node in (y, third):
+        for count in (0, 1, 2, 3):
+            errors = []
+            for tape in (Tape([node]), CompiledTape([node])):
+                try:
+                    errors.append(np.shape(tape.run(lambda _, n=count: np.zeros(n), None)[0]))
+                except TlangError as e:
+                    errors.append(e.code)
+            assert errors[0] == errors[1]
+
+
+KINDS = ["add", "mul", "sub", "maximum", "tanh", "abs", "sigmoid", "sum"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_random_graphs_agree(data: st.DataObject) -> None:
@@ -243,13 +394,19 @@ def test_random_graphs_agree(data: st.DataObject) -> None:
     arrays = {k: np.asarray(rng.normal(size=[known.get(d, d) for d in v]))[()] for k, v in shapes.items()}
     pool = [leaf(graph, k, np.asarray(arrays[k]), v) for k, v in shapes.items()]
     for _ in range(data.draw(st.integers(2, 10))):
-        kind = data.draw(st.sampled_from(["add", "mul", "sub", "maximum", "tanh", "abs", "sigmoid", "sum"]))
+        kind = data.draw(st.sampled_from([*KINDS, "rows", "columns", "softmax"]))
         x, y = (data.draw(st.sampled_from(pool)) for _ in range(2))
-        if kind == "sum":
+        if kind in ("rows", "columns", "softmax"):
+            if x.rank == 2:
+                axis, wide = (0, False) if kind == "columns" else (1, True)
+                attrs = {"axis": axis} | ({} if kind == "softmax" else {"keepdims": wide})
+                pool.append(x.apply(kind if kind == "softmax" else "sum", **attrs))
+        elif kind == "sum":
             pool.append(x.apply("sum", axis=None, keepdims=False))
         elif kind in ("tanh", "abs", "sigmoid"):
             pool.append(x.apply(kind))
         else:
             pool.append(x.apply(kind, y))
     for w, f in zip(*both(pool[4:], arrays), strict=True):
+        assert np.shape(w) == np.shape(f)
         np.testing.assert_allclose(f, w, rtol=1e-10, atol=1e-12)

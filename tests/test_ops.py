@@ -282,6 +282,7 @@ CASES: dict[str, list[Case]] = {
         )
         for s, a, d in (((4,), None, 0), ((2, 3), 1, 0), ((2, 3), (0, 1), 0))
     ],
+    "contract": reductions(lambda x, **how: np.sum(x, dtype=x.dtype, **how)),
     "prod": reductions(fold(np.prod)),
     "prod_of_others": [
         Case((s,), lambda x, a=a: others(x, a), {"axis": a}, dtypes="f")
@@ -439,7 +440,7 @@ CASES: dict[str, list[Case]] = {
     ],
 }
 #: Rows whose cases are tests of their own below, and leaves.
-ELSEWHERE = {"where", "cast", "zeros", "ones", "eye", "arange", "dim", "draw"}
+ELSEWHERE = {"where", "cast", "zeros", "ones", "eye", "arange", "dim", "draw", "peak"}
 LEAVES = {"const", "tensor", "shared", "value", "hole"}
 
 DTYPES = {"f": ("f8", "f4"), "i": ("i8", "i1", "i4"), "u": ("u1", "u8"), "b": ("?",)}

@@ -20,6 +20,21 @@ TypeRule: TypeAlias = Callable[..., Tensor]
 GradRule: TypeAlias = "Callable[..., Sequence[Node | None]]"
 
 
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How elements become one: from `start`, by `combine` of what there is, `{0}`, and an element, `{1}`.
+
+    `start` is a number, or "least" or "greatest" of the dtype. `wide`: f32 accumulates in f64. `some`: of
+    no elements it is an error. `adds`: it is a sum, whose terms may be taken in any order.
+    """
+
+    start: str
+    combine: str
+    wide: bool = False
+    some: bool = False
+    adds: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """A row of the table of operations: everything that is known of one operation.
@@ -41,7 +56,11 @@ class Op:
     `public`     whether programs may call it by name
     `scalar`     one element of the result as text for a kernel, or a rule that gives it for a node:
                  `{0}` is the first input's element, `{zero}` a 0 of its dtype, `{exp}` the function exp
-                 for its dtype. None: elements are not computed one by one
+                 for its dtype, `{index}` the element's place along its last axis. None: elements are not
+                 computed one by one
+    `reduce`     how a reduction with attributes `axis` and `keepdims` combines elements, for a kernel
+    `lower`      rule ``(out, *inputs, **attrs) -> node``: the same in simpler operations, for kernels
+    `extent`     rule ``(node) -> Dim`` of an operation that is a size
     """
 
     name: str
@@ -57,6 +76,9 @@ class Op:
     dynamic: bool = False
     public: bool = True
     scalar: str | Callable[[Node], str | None] | None = None
+    reduce: Reduction | None = None
+    lower: Callable[..., Node | None] | None = None
+    extent: Callable[[Node], Dim] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name})"
@@ -294,6 +316,10 @@ class Function:
     def roots(self) -> tuple[Node, ...]:
         """Everything that a call computes."""
         return (*self.outputs, *self.updates.values(), *self.draws)
+
+    def state(self) -> tuple[Node, ...] | None:
+        """Those of the roots that a call stores; None if it stores nothing."""
+        return (*self.updates.values(), *self.draws) if self.has_effects else None
 
     @property
     def advances(self) -> tuple[str, ...]:

@@ -1,104 +1,256 @@
-"""Kernels in the place of NumPy calls: built from their text, called with arrays.
+"""Compiled code in the place of NumPy calls: built from the text of steps, called with arrays.
 
-A kernel is built once in a process, whatever functions need it, since equal texts are one kernel; and
-compiled once on a computer, since object code is kept. Numba is imported only to compile.
+Steps that follow each other without NumPy between them are one :class:`Segment`: one text, one entry, one
+call. It is built once in a process, whatever functions need it, since equal texts are one; and compiled
+once on a computer, since object code is kept. Numba is imported only to compile.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from tlang.emit.cpu import kernel
+from tlang.emit.cpu import BLOCK, HEADER, SIGNATURE, Code, Temporary, chunk, code
 from tlang.graph.node import Node
-from tlang.interpret import Call, Draw, Sizes, Tape
-from tlang.plan.fuse import Map, fused
+from tlang.interpret import Call, Draw, Leaf, Sizes, Tape
+from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, lower
+from tlang.run import blas
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError
+from tlang.types import Dim
 
 Array = Any
 #: Never `nnan` or `ninf`: NaN and infinities mean what they mean in NumPy.
 FLAGS = frozenset({"contract", "nsz", "arcp"})
+#: Arrays begin at such an address: a line of the cache, and the widest vector.
+ALIGNMENT = 64
+
+
+class Unfit(Exception):
+    """A call whose sizes the code is not for: the interpreter says what is wrong with them."""
 
 
 @cache
-def build(text: str, entry: str, signature: str) -> Callable[..., int]:
-    """The entry of a kernel's text, as a function of sizes and addresses: from the cache, or compiled.
+def build(text: str, entry: str, uses_blas: bool) -> Callable[..., int]:
+    """The entry of a text: from the cache, or compiled. Raises `ObjectError` where that cannot be."""
+    return Cache().load(text, {entry: SIGNATURE}, FLAGS, blas.symbols() if uses_blas else None)[entry]
 
-    Raises `ObjectError` where object code cannot be made or loaded.
-    """
-    return Cache().load(text, {entry: signature}, FLAGS)[entry]
+
+def aligned(shape: Sequence[int], dtype: Any) -> Array:
+    """An array of any content that begins at a multiple of `ALIGNMENT`."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < 4096:
+        return np.empty(shape, dtype)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.__array_interface__["data"][0] % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """What a segment needs for calls of some sizes: its table, its memory, the shapes of what it gives."""
+
+    table: Array
+    memory: Array
+    outputs: list[tuple[int, tuple[int, ...], Any]]
+    address: int
+
+
+class Segment:
+    """Steps as one call: `inputs` are the nodes that it reads, `outputs` those whose values are wanted."""
+
+    def __init__(self, steps: Sequence[Step], wanted: Iterable[Node]) -> None:
+        self.code = code(steps)
+        self.entry = build(self.code.text, self.code.entry, self.code.uses_blas)
+        made = {x for step in steps for x in step.outputs}
+        wanted = set(wanted)
+        nodes = [a for a in self.code.arrays if isinstance(a, Node)]
+        self.inputs = [a for a in nodes if a not in made]
+        self.outputs = [a for a in nodes if a in made and a in wanted]
+        self.positive = _positive(steps)
+        self.lifetimes = _lifetimes(steps, self.code)
+        self.slot = {a: HEADER + len(self.code.symbols) + k for k, a in enumerate(self.code.arrays)}
+        self.dtypes = [np.dtype(x.dtype.numpy_name) for x in self.inputs]
+        self.frames: dict[tuple[int, ...], list[Frame]] = {}
+
+    def __call__(self, sizes: Sizes, draw: Draw, *arrays: Array) -> tuple[Array, ...]:
+        """The outputs for arrays of the inputs."""
+        key = tuple([sizes[s] for s in self.code.symbols])
+        spare = self.frames.get(key)
+        frame = spare.pop() if spare else self.frame(key)
+        table = frame.table
+        first = HEADER + len(key)
+        held = []
+        for node, dtype, array in zip(self.inputs, self.dtypes, arrays, strict=True):
+            array = np.ascontiguousarray(array, dtype)
+            held.append(array)
+            table[self.slot[node]] = array.__array_interface__["data"][0]
+        results = []
+        for slot, shape, dtype in frame.outputs:
+            array = aligned(shape, dtype)
+            results.append(array)
+            table[slot] = array.__array_interface__["data"][0]
+        assert first <= len(table)
+        self.entry(frame.address, 0, 1, 1)
+        if len(self.frames) > 8:
+            self.frames.clear()
+        self.frames.setdefault(key, []).append(frame)
+        return tuple([x if x.ndim else x[()] for x in results])
+
+    def frame(self, key: tuple[int, ...]) -> Frame:
+        """Memory and table for sizes."""
+        sizes: Sizes = dict(zip(self.code.symbols, key, strict=True))
+        if any(d.evaluate(sizes) < 0 for d in self.positive):
+            raise Unfit
+        table = np.zeros(HEADER + len(key) + len(self.code.arrays), np.int64)
+        table[HEADER : HEADER + len(key)] = key
+        inner = {a: _bytes(a, sizes) for a in self.lifetimes if a not in self.outputs}
+        places, total = _layout(inner, self.lifetimes)
+        memory = aligned((total,), np.dtype(np.uint8))
+        base = memory.__array_interface__["data"][0]
+        for a, place in places.items():
+            table[self.slot[a]] = base + place
+        outputs = [
+            (self.slot[x], tuple(d.evaluate(sizes) for d in x.shape), np.dtype(x.dtype.numpy_name))
+            for x in self.outputs
+        ]
+        return Frame(table, memory, outputs, table.__array_interface__["data"][0])
+
+
+def _positive(steps: Sequence[Step]) -> list[Dim]:
+    """The sizes that must not be negative for the views of the steps to exist."""
+    found: dict[Dim, None] = {}
+    for step in steps:
+        views = [v for _, v in step.reads] if isinstance(step, Nest) else []
+        for view in views:
+            found.update(dict.fromkeys(view.positive))
+        for x in step.outputs:
+            found.update({d: None for d in x.shape if d.const < 0 or any(k < 0 for _, k in d.terms)})
+    return list(found)
+
+
+def _lifetimes(steps: Sequence[Step], made: Code) -> dict[Node | Temporary, tuple[int, int]]:
+    """For what the segment makes: the first and the last step that touch it."""
+    where: dict[Node | Temporary, tuple[int, int]] = {}
+    for at, step in enumerate(steps):
+        for x in step.outputs:
+            where[x] = at, at
+        reads = [b for b, _ in step.reads] if isinstance(step, Nest) else []
+        if isinstance(step, Gemm):
+            reads = [step.left.base, step.right.base]
+        for x in reads:
+            if x in where:
+                where[x] = where[x][0], at
+    for a in made.arrays:
+        if isinstance(a, Temporary):
+            where[a] = made.steps[a], made.steps[a]
+    return where
+
+
+def _bytes(array: Node | Temporary, sizes: Mapping[Any, int]) -> int:
+    """The memory that an array takes, a multiple of `ALIGNMENT`."""
+    if isinstance(array, Node):
+        count = math.prod(d.evaluate(sizes) for d in array.shape)
+    else:
+        count = math.prod(d.evaluate(sizes) for d in array.dims)
+        if array.chunks is None:
+            count *= BLOCK
+        else:
+            n = math.prod(d.evaluate(sizes) for d in array.chunks.length)
+            work = math.prod(d.evaluate(sizes) for d in array.chunks.domain) * array.chunks.cost
+            size = chunk(n, work, array.chunks.fewest)
+            count *= max(1, -(-n // max(1, size)))
+    return -(-count * np.dtype(array.dtype.numpy_name).itemsize // ALIGNMENT) * ALIGNMENT
+
+
+def _layout(sizes: Mapping[Any, int], lifetimes: Mapping[Any, tuple[int, int]]) -> tuple[dict[Any, int], int]:
+    """Places in one block of memory: arrays that do not live at the same time share it."""
+    placed: list[tuple[int, int, int, int]] = []
+    places = {}
+    for array in sorted(sizes, key=lambda a: -sizes[a]):
+        begin, end = lifetimes[array]
+        at = 0
+        for start, size, first, last in sorted(placed):
+            if first <= end and begin <= last and start < at + sizes[array] and at < start + size:
+                at = start + size
+        places[array] = at
+        placed.append((at, sizes[array], begin, end))
+    return places, max((start + size for start, size, _, _ in placed), default=0)
 
 
 class CompiledTape(Tape):
-    """A tape whose elementwise loops are kernels; every other operation is its NumPy call."""
+    """A tape of segments; what has no compiled form is its NumPy call.
 
-    def __init__(self, roots: Sequence[Node], reads: Sequence[Node] = ()) -> None:
+    `state` are the roots that are new values of shared tensors and states of draws.
+    """
+
+    def __init__(
+        self, roots: Sequence[Node], reads: Sequence[Node] = (), state: Sequence[Node] | None = None
+    ) -> None:
         self.failed: list[str] = []
-        super().__init__(roots, reads)
+        self.given = roots, reads
+        self._reference: Tape | None = None
+        self.reads = reads
+        both = lower([*roots, *(state or ())])
+        self.state = None if state is None else both[len(roots) :]
+        super().__init__(both[: len(roots)], reads)
 
     def calls(self, roots: Sequence[Node]) -> list[Call]:
-        """The fused steps of the graph: a kernel gives a tuple, from which its outputs are taken."""
-        calls: list[Call] = []
-        for step in fused(roots):
-            call = self._kernel(step) if isinstance(step, Map) else None
-            if isinstance(step, Map) and call is not None:
-                calls.append((call, [o.node for o in step.operands], step, step.nodes[-1]))
-                calls += [(_item(k), [step], x, x) for k, x in enumerate(step.outputs)]
+        """The steps of the graph: a segment gives a tuple, from which its outputs are taken."""
+        self.steps_of_plan = fused(roots, self.state, self.reads)
+        segments: list[list[Step]] = []
+        for step in self.steps_of_plan:
+            native = not isinstance(step, Alone) and (not isinstance(step, Gemm) or bool(blas.symbols()))
+            if native and segments and not isinstance(segments[-1][0], Alone):
+                segments[-1].append(step)
             else:
-                alone = step.nodes if isinstance(step, Map) else (step,)
-                calls += [(self._call(n), n.inputs, n, n) for n in alone]
+                segments.append([Alone(step.node) if isinstance(step, Gemm) and not native else step])
+        calls: list[Call] = []
+        for at, steps in enumerate(segments):
+            rest = {x for later in segments[at + 1 :] for x in _needs(later)} | set(roots)
+            if isinstance(steps[0], Alone):
+                calls += [
+                    (self._call(s.node), s.node.inputs, s.node, s.node) for s in steps if isinstance(s, Alone)
+                ]
+                continue
+            try:
+                segment = Segment(steps, rest)
+            except ObjectError as e:  # NumPy does all the work
+                self.failed.append(str(e))
+                return super().calls(roots)
+            calls.append(
+                (segment, segment.inputs, segment, segment.inputs[0] if segment.inputs else roots[0])
+            )
+            calls += [(_item(k), [segment], x, x) for k, x in enumerate(segment.outputs)]
         return calls
 
-    def _kernel(self, step: Map) -> Callable[..., Array] | None:
-        """A loop as a function of (sizes, draw, *operands): a tuple of its outputs.
-
-        None where it cannot be built; `failed` keeps the reason, and NumPy does the work.
-        """
-        made = kernel(step)
-        ((entry, signature),) = made.entry.items()
+    def run(self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None) -> list[Array]:
+        """The roots' values; where sizes do not fit the interpreter explains it."""
         try:
-            call = build(made.text, entry, signature)
-        except ObjectError as e:
-            self.failed.append(str(e))
-            return None
-        rank = len(step.shape)
-        givers = [_giver(step, axis) for axis in range(rank)]
-        reads = [at for at, o in enumerate(step.operands) if o.read]
-        dtypes = [np.dtype(x.dtype.numpy_name) for x in step.outputs]
+            return super().run(leaf, draw, sizes)
+        except Unfit:
+            if self._reference is None:
+                self._reference = Tape(*self.given)
+            return self._reference.run(leaf, draw)
 
-        def run(sizes: Sizes, draw: Draw, *arrays: Array) -> tuple[Array, ...]:
-            shape = tuple([1 if g is None else arrays[g[0]].shape[g[1]] for g in givers])
-            operands = []
-            for at in reads:
-                axes = step.operands[at].axes
-                array = np.ascontiguousarray(arrays[at], made_dtypes[at])
-                own = array.shape if np.ndim(arrays[at]) else ()
-                wanted = [n if has else 1 for n, has in zip(shape, axes, strict=True)]
-                if [*[1] * (rank - len(own)), *own] != wanted:
-                    raise ValueError(f"an operand of {own} where {wanted} was expected")
-                operands.append(array)
-            outputs = [np.empty(shape, dtype) for dtype in dtypes]
-            counts = [math.prod(shape[a] for a in axes) for axes in made.loops]
-            call(*counts, *[x.ctypes.data for x in (*operands, *outputs)])
-            return tuple([x[()] for x in outputs]) if not rank else tuple(outputs)
 
-        made_dtypes = {at: np.dtype(step.operands[at].node.dtype.numpy_name) for at in reads}
-        return run
+def _needs(steps: Sequence[Step]) -> list[Node]:
+    """What steps read."""
+    found: list[Node] = []
+    for step in steps:
+        if isinstance(step, Nest):
+            found += [b for b, _ in step.reads]
+        elif isinstance(step, Gemm):
+            found += [step.left.base, step.right.base]
+        else:
+            found += step.node.inputs
+    return found
 
 
 def _item(k: int) -> Callable[..., Array]:
     return lambda sizes, draw, results: results[k]
-
-
-def _giver(step: Map, axis: int) -> tuple[int, int] | None:
-    """The operand, and its axis, that has an axis of the loop; None where the size is the constant 1."""
-    rank = len(step.shape)
-    for at, o in enumerate(step.operands):
-        if o.axes[axis]:
-            return at, axis - (rank - o.node.rank)
-    return None

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from tlang.run.intrinsics import externals
+
 #: What an entry returns if its code raised an exception, which generated code is not meant to do.
 RAISED = -(2**63)
 
@@ -174,7 +176,8 @@ def _without_engine() -> Iterator[None]:
     """Keeps what Numba compiles away from its own linker, which takes time and aborts on missing symbols."""
     from numba.core.registry import cpu_target
 
-    codegen: Any = cpu_target.target_context.codegen()
+    context: Any = cpu_target.target_context
+    codegen: Any = context.codegen()
     usual = codegen._library_class
 
     class Library(usual):  # type: ignore[misc, valid-type]
@@ -184,10 +187,22 @@ def _without_engine() -> Iterator[None]:
             self._finalized = True
 
     codegen._library_class = Library
+    # Numba's own helpers (`max` is one) would ask for their address; to be linked, a mark is enough.
+    context.get_executable = lambda library, fndesc, env: _mark(fndesc, env, library)
     try:
         yield
     finally:
+        del context.get_executable
         codegen._library_class = usual
+
+
+def _mark(fndesc: Any, env: Any, library: Any) -> Any:
+    """A function object by which Numba finds what it has compiled. It is never called from Python."""
+    from importlib import import_module
+
+    address = ctypes.cast(ctypes.pythonapi.Py_GetVersion, ctypes.c_void_p).value
+    make: Any = import_module("numba._dynfunc").make_function
+    return make(fndesc.lookup_module(), fndesc.qualname.split(".")[-1], "", address, env, (library,))
 
 
 def _shim(name: str, given: list[str], symbol: str) -> str:
@@ -266,7 +281,15 @@ def _namespace(fastmath: frozenset[str]) -> dict[str, Any]:
         helper.add_overload = lambda made: _remember(helper, made)
         return helper
 
-    return {"__name__": "tlang_kernels", "math": math, "np": np, "njit": njit, **_pointers()}
+    return {
+        "__name__": "tlang_kernels",
+        "math": math,
+        "np": np,
+        "njit": njit,
+        **_pointers(),
+        **_real_functions(),
+        **externals(),
+    }
 
 
 @cache
@@ -289,3 +312,93 @@ def _pointer(pointee: str) -> Any:
         return kind(numba_types.int64), generate
 
     return intrinsic(at)
+
+
+@cache
+def _real_functions() -> dict[str, Any]:
+    """The pieces of elementary functions: what Python has no operator for, one or a few instructions each.
+
+    All take float64 or float32. Where one argument is float32 the others are converted to it, so that a plain
+    literal serves both. None of them branches or calls, so that loops over them become vector code; `fma` and
+    `polynomial` are calls of the C library on a computer that has no such instruction.
+
+    `fma(x, y, z)` is `x * y + z`, rounded once; `polynomial(x, c)` is `c[0] + c[1] * x + ...` in Horner's way
+    with it. `select(c, x, y)` is `x if c else y` without a branch. `copysign` is that of `math`.
+
+    The others know how a number lies in memory. `n` stands for an integer added to `SHIFT`, 1.5 * 2**52 or
+    1.5 * 2**23, which rounds the sum to an integer and leaves it in its lowest bits. `power(n, d)` is
+    `2.0**(n + d)`, and is right where that is a normal number; `negated(x, n)` is `-x` for odd `n`.
+    `split(x)` is `(m, k)`, with x = m * 2**k and m of [sqrt(1/2), sqrt(2)), for normal x > 0.
+    """
+    from llvmlite import ir
+    from numba.core import types
+    from numba.core.extending import intrinsic
+
+    kinds: Any = types
+    wide = (ir.DoubleType(), ir.IntType(64), 52, 1023, 0x3FE6A09E667F3BCD, 1.5 * 2**52)
+    narrow = (ir.FloatType(), ir.IntType(32), 23, 127, 0x3F3504F3, 1.5 * 2**23)
+
+    def real(given: Any) -> Any:
+        flat = [t.dtype if isinstance(t, kinds.UniTuple) else t for t in given]
+        return kinds.float32 if kinds.float32 in flat else kinds.float64
+
+    def made(body: Callable[..., Any], arity: int, *, first: Any = None, result: int = 1) -> Any:
+        """An intrinsic: `body(builder, layout, *arguments)`; the first argument may have its own type."""
+
+        def typed(given: tuple[Any, ...]) -> Any:
+            kind = real(given)
+            rest = [kinds.UniTuple(kind, t.count) if isinstance(t, kinds.UniTuple) else kind for t in given]
+            if first is not None:
+                rest[0] = first
+
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                layout = narrow if kind == kinds.float32 else wide
+                value = body(builder, layout, *arguments)
+                return context.make_tuple(builder, signature.return_type, value) if result > 1 else value
+
+            return (kinds.UniTuple(kind, result) if result > 1 else kind)(*rest), generate
+
+        forms: dict[int, Any] = {
+            1: lambda typing_context, x: typed((x,)),
+            2: lambda typing_context, x, y: typed((x, y)),
+            3: lambda typing_context, x, y, z: typed((x, y, z)),
+        }
+        return intrinsic(forms[arity])
+
+    def polynomial(builder: Any, layout: Any, x: Any, coefficients: Any) -> Any:
+        count = coefficients.type.count
+        value, *rest = [builder.extract_value(coefficients, k) for k in reversed(range(count))]
+        for c in rest:
+            value = builder.fma(x, value, c)
+        return value
+
+    def copysign(builder: Any, layout: Any, x: Any, y: Any) -> Any:
+        return builder.call(builder.module.declare_intrinsic("llvm.copysign", [x.type]), [x, y])
+
+    def power(builder: Any, layout: Any, n: Any, d: Any) -> Any:
+        real, word, digits, bias, _, _ = layout
+        d = builder.add(builder.fptosi(d, word), word(bias))
+        return builder.bitcast(builder.shl(builder.add(builder.bitcast(n, word), d), word(digits)), real)
+
+    def negated(builder: Any, layout: Any, x: Any, n: Any) -> Any:
+        real, word, *_ = layout
+        sign = builder.shl(builder.bitcast(n, word), word(word.width - 1))
+        return builder.bitcast(builder.xor(builder.bitcast(x, word), sign), real)
+
+    def split(builder: Any, layout: Any, x: Any) -> Any:
+        real, word, digits, _, half, shift = layout
+        bits = builder.bitcast(x, word)
+        k = builder.ashr(builder.sub(bits, word(half)), word(digits))
+        m = builder.bitcast(builder.sub(bits, builder.shl(k, word(digits))), real)
+        n = builder.bitcast(builder.add(k, builder.bitcast(real(shift), word)), real)
+        return m, builder.fsub(n, real(shift))
+
+    return {
+        "fma": made(lambda builder, layout, x, y, z: builder.fma(x, y, z), 3),
+        "polynomial": made(polynomial, 2),
+        "select": made(lambda builder, layout, c, x, y: builder.select(c, x, y), 3, first=kinds.boolean),
+        "copysign": made(copysign, 2),
+        "power": made(power, 2),
+        "negated": made(negated, 2),
+        "split": made(split, 1, result=2),
+    }

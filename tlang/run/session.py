@@ -187,9 +187,8 @@ class Session(Host):
         """One call as a transaction: everything is computed, then state and streams are stored."""
         tape = self._calls.get(function)
         if tape is None:
-            tape = self._calls[function] = self._tape(
-                function.roots(), [*function.reads, *(p.node for p in function.params)]
-            )
+            reads = [*function.reads, *(p.node for p in function.params)]
+            tape = self._calls[function] = self._tape(function.roots(), reads, function.state())
         inputs = {
             p.node.attr("name"): args[p.name] if p.name in args else self.default(p) for p in function.params
         }
@@ -479,13 +478,13 @@ class Session(Host):
                 self.store_value(name, self.values[name], None, plan.span)
 
 
-def tape_of(backend: str) -> type[Tape]:
+def tape_of(backend: str) -> Callable[..., Tape]:
     """What computes the calls of functions: the interpreter, or kernels."""
     if backend == "cpu":
         from tlang.run.build import CompiledTape
 
         return CompiledTape
-    return Tape
+    return lambda roots, reads, state: Tape(roots, reads)
 
 
 def _all(node: Node) -> list[Node]:

@@ -63,6 +63,7 @@ operation(
     doc="The size that a dimension name has in this call, as i64.",
     public=False,
     cut="a size",
+    extent=lambda node: node.graph.solver.resolve(node.attr("dim")),
 )
 
 
@@ -80,6 +81,7 @@ operation(
     doc="`size(x, axis)` is the length of an axis, as i64.",
     shape_only=frozenset({0}),
     cut="a size",
+    extent=lambda node: node.inputs[0].shape[normal_axis(node.attr("axis"), node.inputs[0].rank)],
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tlang.errors import error
-from tlang.graph.node import Node, operation
+from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.rules import mismatch, unbroadcast
 from tlang.types import Solver, Tensor
 
@@ -58,6 +58,17 @@ def _outer(u: Node, v: Node) -> Node:
     return u.apply("outer", v)
 
 
+def _lower_matmul(out: Node, a: Node, b: Node) -> Node | None:
+    """A product with a vector as a sum of elementwise products; a product of matrices stays."""
+    if a.dtype.kind not in "iuf" or not 1 <= a.rank <= 2 or not 1 <= b.rank <= 2:
+        return None
+    if b.rank == 1:
+        return (a * b).apply("contract", axis=a.rank - 1, keepdims=False)
+    if a.rank == 1:
+        return (a.apply("expand_dims", axis=1) * b).apply("contract", axis=0, keepdims=False)
+    return out.graph.make(OPS["matmul"], [a, b], out.span) if out.op.name != "matmul" else None
+
+
 operation(
     "matmul",
     "x, y",
@@ -65,6 +76,7 @@ operation(
     lambda np, x, y: np.matmul(x, y),
     convert="arith",
     grad=_matmul_grad,
+    lower=_lower_matmul,
     doc="`x @ y`: the matrix product with NumPy's rules for vectors and stacks of matrices.",
 )
 
@@ -87,6 +99,7 @@ operation(
     lambda np, x, y: np.multiply.outer(x, y),
     convert="arith",
     grad=_outer_grad,
+    lower=lambda out, u, v: u.apply("expand_dims", axis=1) * v,
     doc="`outer(u, v)[i, j]` is u[i] * v[j].",
 )
 
@@ -109,5 +122,6 @@ operation(
     lambda np, x, y: np.dot(x, y),
     convert="arith",
     grad=_dot_grad,
+    lower=_lower_matmul,
     doc="The product of vectors and matrices, as `@`.",
 )

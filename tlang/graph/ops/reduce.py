@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 from tlang.errors import error
-from tlang.graph.node import OPS, Node, operation
+from tlang.graph.node import OPS, Node, Reduction, operation
 from tlang.graph.ops.rules import (
     count_of,
     expand,
@@ -35,6 +36,14 @@ def _rule(dtype: Callable[[DType], DType]) -> Callable[..., Tensor]:
 
 def _same(dtype: DType) -> DType:
     return dtype
+
+
+def _along_dropped(out: Node, x: Node, axis: Axis, keepdims: bool) -> Node | None:
+    """The reduction without the axes, which are put back as 1: so equal reductions are one."""
+    if not keepdims:
+        return None
+    less = x.graph.make(out.op, [x], out.span, axis=axis, keepdims=False)
+    return less.apply("expand_dims", axis=normal_axes(axis, x.rank)) if x.rank else less
 
 
 def _accumulate(np: Any, x: Any, f: str, **how: Any) -> Any:
@@ -69,6 +78,19 @@ operation(
     _sum,
     grad=_sum_grad,
     doc="The sum over axes; integers accumulate in i64, f32 in f64.",
+    reduce=Reduction("0", "{0} + {1}", wide=True, adds=True),
+    lower=_along_dropped,
+)
+operation(
+    "contract",
+    "x, axis=None, keepdims=False",
+    _rule(_same),
+    lambda np, x, axis, keepdims: np.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype),
+    grad=_sum_grad,
+    doc="The sum over axes, accumulated in the dtype of x: what a product of matrices does.",
+    public=False,
+    reduce=Reduction("0", "{0} + {1}", adds=True),
+    lower=_along_dropped,
 )
 
 
@@ -80,12 +102,20 @@ def _mean_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> tuple
     return (like(expand(g / count_of(x, axis, g.dtype), x, axis, keepdims), x),)
 
 
+def _lower_mean(out: Node, x: Node, axis: Axis, keepdims: bool) -> Node | None:
+    if x.dtype.kind == "c":
+        return None
+    x = x.cast(out.dtype)
+    return x.apply("sum", axis=axis, keepdims=keepdims) / count_of(x, axis, out.dtype)
+
+
 operation(
     "mean",
     "x, axis=None, keepdims=False",
     _rule(float_dtype),
     _mean,
     grad=_mean_grad,
+    lower=_lower_mean,
     doc="The arithmetic mean over axes; of integers it is f64.",
 )
 
@@ -105,6 +135,20 @@ def _std_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool, ddof: int
     return _var_grad(g / (2 * out), out, x, axis, keepdims, ddof)
 
 
+def _lower_var(out: Node, x: Node, axis: Axis, keepdims: bool, ddof: int) -> Node | None:
+    if x.dtype.kind == "c":
+        return None
+    centred = x - x.apply("mean", axis=axis, keepdims=True)
+    count = count_of(x, axis, out.dtype)
+    count = (count - float(ddof)).apply("maximum", 0.0) if ddof else count
+    return (centred * centred).apply("sum", axis=axis, keepdims=keepdims) / count
+
+
+def _lower_std(out: Node, x: Node, axis: Axis, keepdims: bool, ddof: int) -> Node | None:
+    var = _lower_var(out, x, axis, keepdims, ddof)
+    return None if var is None else var.apply("sqrt")
+
+
 for _name, _grad, _doc in (
     ("var", _var_grad, "The variance over axes: the mean squared distance from the mean (less `ddof` in n)."),
     ("std", _std_grad, "The standard deviation over axes: the root of the variance."),
@@ -116,6 +160,7 @@ for _name, _grad, _doc in (
         lambda np, x, axis, keepdims, ddof, _f=_name: _average(np, x, _f, axis, ddof, keepdims=keepdims),
         convert="float",
         grad=_grad,
+        lower=_lower_var if _name == "var" else _lower_std,
         doc=_doc,
     )
 
@@ -180,6 +225,8 @@ operation(
     _rule(sum_dtype),
     lambda np, x, axis, keepdims: _accumulate(np, x, "prod", axis=axis, keepdims=keepdims),
     grad=_prod_grad,
+    reduce=Reduction("1", "{0} * {1}", wide=True),
+    lower=_along_dropped,
     doc="The product over axes; its gradient is right with zeros.",
 )
 operation(
@@ -211,6 +258,10 @@ def _extreme(name: str) -> Callable[..., Any]:
     return meaning
 
 
+_EXTREMES = {
+    "max": Reduction("least", "{greater}({0}, {1})", some=True),
+    "min": Reduction("greatest", "{lesser}({0}, {1})", some=True),
+}
 for _name, _doc in (("max", "greatest"), ("min", "least")):
     operation(
         _name,
@@ -219,7 +270,21 @@ for _name, _doc in (("max", "greatest"), ("min", "least")):
         _extreme(_name),
         grad=_extreme_grad,
         doc=f"The {_doc} element over axes, NaN if there is one; tied elements get the full gradient each.",
+        reduce=_EXTREMES[_name],
+        lower=_along_dropped,
     )
+operation(
+    "peak",
+    "x, axis=None, keepdims=False",
+    _rule(_same),
+    lambda np, x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims, initial=-np.inf),
+    grad=None,
+    doc="The greatest element over axes, minus infinity of none.",
+    cut="a greatest element, which only shifts",
+    public=False,
+    reduce=replace(_EXTREMES["max"], some=False),
+    lower=_along_dropped,
+)
 
 
 def _logical(name: str) -> Callable[..., Tensor]:
@@ -240,6 +305,8 @@ for _name, _doc in (("any", "Whether any element is True."), ("all", "Whether al
         grad=None,
         doc=_doc,
         cut="a logical operation",
+        reduce=Reduction("0", "{0} | {1}") if _name == "any" else Reduction("1", "{0} & {1}"),
+        lower=_along_dropped,
     )
 
 
@@ -312,6 +379,36 @@ def _logsumexp_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool) -> 
     return (expand(g, x, axis, keepdims) * x.apply("softmax", axis=axis),)
 
 
+def _lower_shifted(x: Node, axis: Axis) -> tuple[Node, Node]:
+    top = x.apply("peak", axis=axis, keepdims=True)
+    top = top.apply("isfinite").apply("where", top, x.graph.const(0.0, Tensor(x.dtype), x.span))
+    return x - top, top
+
+
+def _lower_softmax(out: Node, x: Node, axis: Axis) -> Node | None:
+    if x.dtype.kind == "c":
+        return None
+    e = _lower_shifted(x, axis)[0].apply("exp")
+    return e / e.apply("contract", axis=axis, keepdims=True)
+
+
+def _lower_log_softmax(out: Node, x: Node, axis: Axis) -> Node | None:
+    if x.dtype.kind == "c":
+        return None
+    z, _ = _lower_shifted(x, axis)
+    return z - z.apply("exp").apply("contract", axis=axis, keepdims=True).apply("log")
+
+
+def _lower_logsumexp(out: Node, x: Node, axis: Axis, keepdims: bool) -> Node | None:
+    if x.dtype.kind == "c":
+        return None
+    if keepdims:
+        return _along_dropped(out, x, axis, keepdims)
+    z, top = _lower_shifted(x, axis)
+    total = z.apply("exp").apply("contract", axis=axis, keepdims=False).apply("log")
+    return total + (top.apply("squeeze", axis=normal_axes(axis, x.rank)) if x.rank else top)
+
+
 operation(
     "softmax",
     "x, axis=-1",
@@ -319,6 +416,7 @@ operation(
     _softmax,
     convert="float",
     grad=_softmax_grad,
+    lower=_lower_softmax,
     doc="exp(x) / sum(exp(x)) along axes, shifted by the greatest element so that nothing overflows.",
 )
 operation(
@@ -328,6 +426,7 @@ operation(
     _log_softmax,
     convert="float",
     grad=_log_softmax_grad,
+    lower=_lower_log_softmax,
     doc="log(softmax(x)) along axes, finite where softmax underflows.",
 )
 operation(
@@ -337,6 +436,7 @@ operation(
     _logsumexp,
     convert="float",
     grad=_logsumexp_grad,
+    lower=_lower_logsumexp,
     doc="log(sum(exp(x))) over axes, without overflow.",
 )
 

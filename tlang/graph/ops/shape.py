@@ -51,6 +51,11 @@ def _full_rule(solver: Solver, inputs: tuple[Node, ...], *, shape: Shape, runtim
     return Tensor(inputs[0].dtype, not_negative(shape))
 
 
+def _filled_scalar(text: str) -> Any:
+    """The one value of a tensor whose sizes are known before the run."""
+    return lambda node: None if node.attr("runtime") else text
+
+
 for _name, _value in (("zeros", 0), ("ones", 1)):
     operation(
         _name,
@@ -63,6 +68,7 @@ for _name, _value in (("zeros", 0), ("ones", 1)):
         doc=f"A tensor of {_name} of a shape; f64 unless `dtype` says otherwise.",
         cut="a size",
         dynamic=True,
+        scalar=_filled_scalar(str(_value)),
     )
 operation(
     "full",
@@ -75,6 +81,7 @@ operation(
     ),
     doc="A tensor of a shape filled with a scalar.",
     dynamic=True,
+    scalar=_filled_scalar("{0}"),
 )
 
 
@@ -117,6 +124,7 @@ operation(
     doc="`arange(n)`, `arange(a, b)`, `arange(a, b, step)`: a, a + step, ... before b.",
     cut="a range",
     dynamic=True,
+    scalar=lambda node: "{0} + {index} * {2}" if node.dtype.is_integer else None,
 )
 
 

@@ -1,0 +1,209 @@
+"""Draws inside compiled code: the numbers of `tlang.run.rng`, whole and in chunks."""
+
+import ctypes
+from itertools import product
+
+import mpmath
+import numpy as np
+import pytest
+
+from tlang.emit.random import helpers, name, per_block
+from tlang.run import rng
+from tlang.run.objects import compile_text, load_object
+from tlang.run.rng import PhiloxState
+
+FLOATS = list(product(("uniform", "normal"), ("float64", "float32")))
+SAME = [("integers", t) for t in ("int64", "uint64", "int8")]
+EACH = [("integers_each", t) for t in ("int64", "uint32")]
+FLAGS = {"contract", "nsz", "arcp"}
+
+EXTRA = """
+@njit(fastmath=set(), forceinline=True)
+def product(a, b):
+    return a * b
+
+def affine(address, count, low, width):
+    out = float64_at(address)
+    for k in range(count):
+        out[k] = low + product(width, out[k])
+    return 0
+
+def pairs_float64(address, words, count):
+    out, word = float64_at(address), int64_at(words)
+    for k in range(count):
+        out[2 * k], out[2 * k + 1] = normal_pair_float64(word[2 * k], word[2 * k + 1], address, 2 * k)
+    return 0
+
+def pairs_float32(address, words, count):
+    out, word = float32_at(address), int64_at(words)
+    for k in range(count):
+        out[2 * k], out[2 * k + 1] = normal_pair_float32(word[2 * k], word[2 * k + 1], address, 2 * k)
+    return 0
+"""
+
+STATES = [
+    PhiloxState(0, 0),
+    PhiloxState(2**64 - 1, 2**64 - 1),
+    PhiloxState(0x0123456789ABCDEF, 2**32 - 1),
+    PhiloxState(2**63, 2**32),
+    PhiloxState(rng.philox_state(7, "noise").key, 2**63),
+]
+SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 1023, 1024, 1025, 4099, 70001]
+
+
+@pytest.fixture(scope="module")
+def native():
+    """One module of all functions under test: entries by name."""
+    fills = [*FLOATS, *SAME, *EACH]
+    text, signatures = helpers(fills) + EXTRA, {}
+    for kind in fills:
+        bounds = ", low, high" if kind in SAME + EACH else ""
+        arguments = f"address, first, count, key, counter{bounds}"
+        text += f"def {'_'.join(kind)}({arguments}):\n    {name(*kind)}({arguments})\n    return 0\n\n"
+        signatures["_".join(kind)] = f"int64({', '.join(['int64'] * (7 if bounds else 5))})"
+    signatures |= dict.fromkeys(("pairs_float64", "pairs_float32"), "int64(int64, int64, int64)")
+    signatures["affine"] = "int64(int64, int64, float64, float64)"
+    return load_object(compile_text(text, signatures, FLAGS))
+
+
+def word(value):
+    """An integer modulo 2^64 as an int64."""
+    return ctypes.c_int64(int(value) % 2**64).value
+
+
+def fill(native, kind, state, count, *bounds, first=0):
+    """A range of a draw; what lies behind it must stay as it is."""
+    out = np.full(count + 8, 77, kind[1])
+    rest = [word(state.key), word(state.counter), *map(word, bounds)]
+    assert native["_".join(kind)](out.ctypes.data, first, count, *rest) == 0
+    assert np.all(out[count:] == 77)
+    return out[:count]
+
+
+def ulps(found, right):
+    return np.abs(found - right) / np.spacing(np.abs(right))
+
+
+def expected(kind, state, count):
+    draw = rng.uniform01 if kind[0] == "uniform" else rng.normal01
+    return draw(state, (count,), np.dtype(kind[1]))
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("kind", FLOATS, ids="_".join)
+def test_floats_are_those_of_the_definition(native, kind, state):
+    for size in SIZES:
+        found, right = fill(native, kind, state, size), expected(kind, state, size)
+        if kind[0] == "uniform":
+            assert np.array_equal(found, right)
+        else:
+            assert np.all(ulps(found, right) <= 4)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_million_normals_differ_by_four_ulps_at_most(native, dtype):
+    state = PhiloxState(0x9E3779B97F4A7C15, 3)
+    found = fill(native, ("normal", dtype), state, 10**6)
+    assert ulps(found, expected(("normal", dtype), state, 10**6)).max() <= 4
+
+
+@pytest.mark.parametrize("kind", [*FLOATS, *SAME], ids="_".join)
+def test_chunks_make_the_whole(native, kind):
+    state, size, bounds = STATES[4], 3001, (-3, 100) if kind in SAME else ()
+    bits = f"u{np.dtype(kind[1]).itemsize}"
+    whole = fill(native, kind, state, size, *bounds).view(bits)
+    for blocks in (1, 2, 7, 64, 100, 512, 5000):
+        step = blocks * per_block(*kind)
+        for first in range(0, size, step):
+            part = fill(native, kind, state, min(step, size - first), *bounds, first=first).view(bits)
+            assert np.array_equal(part, whole[first : first + step])
+
+
+def test_blocks_far_into_a_draw(native):
+    first = 2**34  # the block needs more than 32 bits
+    for kind in (("uniform", "float64"), ("integers", "uint64")):
+        found = fill(native, kind, STATES[2], 40, *((0, 0) if kind in SAME else ()), first=first)
+        block = np.arange(40, dtype=np.uint64) + np.uint64(first // per_block(*kind))
+        counter, key = STATES[2].counter, STATES[2].key
+        counters = (block & 0xFFFFFFFF, block >> 32, counter & 0xFFFFFFFF, counter >> 32)
+        w = rng.philox4x32(counters, (key & 0xFFFFFFFF, key >> 32))
+        x, y = w[0] | w[1] << np.uint64(32), w[2] | w[3] << np.uint64(32)
+        if kind[0] == "uniform":
+            assert np.array_equal(found[::2], (x >> 11)[:20] * 2.0**-53)
+            assert np.array_equal(found[1::2], (y >> 11)[:20] * 2.0**-53)
+        else:
+            assert np.array_equal(found, y)  # of all 2^64 values, the upper half of the block
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        ("int64", 0, 1),
+        ("int64", -5, 10),
+        ("int64", -(2**63), 2**63),
+        ("int64", -(2**63), 2**63 - 1),
+        ("int64", 2**62, 2**62 + 2**32),
+        ("int64", -1, 2**33 + 12345),
+        ("uint64", 0, 2**64),
+        ("uint64", 3, 2**64 - 1),
+        ("uint64", 2**63, 2**63 + 2**40 + 1),
+        ("int8", -128, 128),
+        ("int8", -1, 6),
+    ],
+)
+def test_integers_are_those_of_the_definition(native, dtype, low, high):
+    bounds = [np.array(word(b), np.int64).astype(np.uint64) for b in (low, high)]
+    for state, size in product(STATES, (0, 1, 2, 17, 1000)):
+        right = rng.integers_between(state, (size,), np.dtype(dtype), *bounds)
+        assert np.array_equal(fill(native, ("integers", dtype), state, size, low, high), right)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint32"])
+def test_integers_with_a_bound_for_each(native, dtype):
+    gen = np.random.default_rng(5)
+    low = gen.integers(0, 2**31, 1001)
+    high = low + gen.integers(1, 2**31, 1001)
+    for state, first in product(STATES, (0, 999)):
+        right = rng.integers_between(state, (1001,), np.dtype(dtype), low, high)[first:]
+        bounds = [b[first:].ctypes.data for b in (low, high)]
+        found = fill(native, ("integers_each", dtype), state, 1001 - first, *bounds, first=first)
+        assert np.array_equal(found, right)
+
+
+def edges(bits):
+    """Integers of so many bits at which logarithms, sines and cosines are hard to get right."""
+    top, near = 2**bits, [0, 1, 2, 3, 5, 100, 2 ** (bits // 2), 2 ** (bits // 2) + 1]
+    halves = int(top * 0.5**0.5)
+    marks = [top * k // 8 for k in range(9)] + [halves, top - halves]
+    return sorted({(m + s * n) % top for m in marks for n in near for s in (1, -1)})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_normals_of_edge_words(native, dtype):
+    bits = 53 if dtype == "float64" else 32
+    drawn = np.array(list(product(edges(bits), edges(bits))), np.uint64)
+    words = drawn << np.uint64(11) | np.uint64(2**11 - 1) if bits == 53 else drawn
+    out = np.empty(2 * len(words), dtype)
+    assert native[f"pairs_{dtype}"](out.ctypes.data, words.ctypes.data, len(words)) == 0
+    u1 = 1 - drawn[:, 0] * 2.0**-53 if bits == 53 else (drawn[:, 0] + np.uint64(1)) * 2.0**-32
+    u2 = drawn[:, 1] * 2.0**-bits
+    angle = 2 * np.pi * u2
+    with mpmath.workprec(160):
+        radius = {u: mpmath.sqrt(-2 * mpmath.log(mpmath.mpf(u))) for u in set(u1.tolist())}
+        turn = {a: mpmath.cos_sin(mpmath.mpf(a)) for a in set(angle.tolist())}
+        right = [[radius[u] * t for t in turn[a]] for u, a in zip(u1.tolist(), angle.tolist(), strict=True)]
+        nearest = np.array(right, dtype=np.float64)
+    found = out.reshape(-1, 2).astype(np.float64)
+    assert np.array_equal(found == 0, nearest == 0)
+    error = np.abs(found - nearest) / np.spacing(np.abs(nearest.astype(dtype))).astype(np.float64)
+    assert error.max() <= (3 if bits == 53 else 0.5001)
+    numpy = np.sqrt(-2 * np.log(u1))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    assert ulps(found.astype(dtype), numpy.astype(dtype)).max() <= 4
+
+
+def test_a_product_without_flags_is_not_fused(native):
+    u = fill(native, ("uniform", "float64"), STATES[0], 10007).copy()
+    low, width = -0.1, 1.1
+    right = low + width * u
+    assert native["affine"](u.ctypes.data, len(u), low, width) == 0
+    assert np.array_equal(u, right)
