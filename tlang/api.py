@@ -177,9 +177,7 @@ class FunctionHandle:
         """`count` calls with the same arguments; returns what the last one gave, None for no call."""
         function = self._function
         values = bind_arguments(function, args, kwargs)
-        results: tuple[Any, ...] | None = None
-        for _ in range(count):
-            results = self._session.call(function, values)
+        results = self._session.repeat(function, values, count)
         if results is None or not function.outputs:
             return None
         return _result(results, function.fields, function.name)

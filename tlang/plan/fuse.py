@@ -375,7 +375,8 @@ class _Fusion:
             whole = len([k for k in placed if k is not None]) == len(nest.domain)
             role = Role.FULL if whole else Role.ROW
             self._put(nest, at, base, Place(placed, role, 0, nest.split, reads))
-            self.home.setdefault(base, at)
+            if not (nest.late and base in self.lean):  # state must not wait for what outputs need
+                self.home.setdefault(base, at)
             inside = True
         return inside
 
@@ -461,7 +462,9 @@ class _Fusion:
             else:
                 bases = set(step.node.inputs)
             wanted |= bases
-            self.needs.append({self.home[b] for b in bases if b in self.home} - {at})
+            needs = {self.home[b] for b in bases if b in self.home} - {at}
+            assert step.late or not any(self.all[k].late for k in needs), "state waits for outputs"
+            self.needs.append(needs)
         for at, step in enumerate(self.all):
             if isinstance(step, Nest):
                 step.outputs = tuple(n for n in step.nodes if n in wanted and self.home[n] == at)

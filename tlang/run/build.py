@@ -41,13 +41,19 @@ def build(text: str, entry: str, uses_blas: bool) -> Callable[..., int]:
     return Cache().load(text, {entry: SIGNATURE}, FLAGS, blas.symbols() if uses_blas else None)[entry]
 
 
+def address(array: Array) -> int:
+    """Where an array begins."""
+    start: int = array.__array_interface__["data"][0]
+    return start
+
+
 def aligned(shape: Sequence[int], dtype: Any) -> Array:
     """An array of any content that begins at a multiple of `ALIGNMENT`."""
     size = math.prod(shape) * dtype.itemsize
     if size < 4096:
         return np.empty(shape, dtype)
     memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.__array_interface__["data"][0] % ALIGNMENT
+    start = -address(memory) % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
@@ -84,42 +90,40 @@ class Segment:
         spare = self.frames.get(key)
         frame = spare.pop() if spare else self.frame(key)
         table = frame.table
-        first = HEADER + len(key)
         held = []
         for node, dtype, array in zip(self.inputs, self.dtypes, arrays, strict=True):
             array = np.ascontiguousarray(array, dtype)
             held.append(array)
-            table[self.slot[node]] = array.__array_interface__["data"][0]
+            table[self.slot[node]] = address(array)
         results = []
         for slot, shape, dtype in frame.outputs:
             array = aligned(shape, dtype)
             results.append(array)
-            table[slot] = array.__array_interface__["data"][0]
-        assert first <= len(table)
+            table[slot] = address(array)
         self.entry(frame.address, 0, 1, 1)
         if len(self.frames) > 8:
             self.frames.clear()
         self.frames.setdefault(key, []).append(frame)
         return tuple([x if x.ndim else x[()] for x in results])
 
-    def frame(self, key: tuple[int, ...]) -> Frame:
+    def frame(self, key: tuple[int, ...], threads: int = 1) -> Frame:
         """Memory and table for sizes."""
         sizes: Sizes = dict(zip(self.code.symbols, key, strict=True))
         if any(d.evaluate(sizes) < 0 for d in self.positive):
             raise Unfit
         table = np.zeros(HEADER + len(key) + len(self.code.arrays), np.int64)
         table[HEADER : HEADER + len(key)] = key
-        inner = {a: _bytes(a, sizes) for a in self.lifetimes if a not in self.outputs}
+        inner = {a: _bytes(a, sizes, threads) for a in self.lifetimes if a not in self.outputs}
         places, total = _layout(inner, self.lifetimes)
         memory = aligned((total,), np.dtype(np.uint8))
-        base = memory.__array_interface__["data"][0]
+        base = address(memory)
         for a, place in places.items():
             table[self.slot[a]] = base + place
         outputs = [
             (self.slot[x], tuple(d.evaluate(sizes) for d in x.shape), np.dtype(x.dtype.numpy_name))
             for x in self.outputs
         ]
-        return Frame(table, memory, outputs, table.__array_interface__["data"][0])
+        return Frame(table, memory, outputs, address(table))
 
 
 def _positive(steps: Sequence[Step]) -> list[Dim]:
@@ -152,14 +156,14 @@ def _lifetimes(steps: Sequence[Step], made: Code) -> dict[Node | Temporary, tupl
     return where
 
 
-def _bytes(array: Node | Temporary, sizes: Mapping[Any, int]) -> int:
+def _bytes(array: Node | Temporary, sizes: Mapping[Any, int], threads: int) -> int:
     """The memory that an array takes, a multiple of `ALIGNMENT`."""
     if isinstance(array, Node):
         count = math.prod(d.evaluate(sizes) for d in array.shape)
     else:
         count = math.prod(d.evaluate(sizes) for d in array.dims)
         if array.chunks is None:
-            count *= BLOCK
+            count *= BLOCK * threads
         else:
             n = math.prod(d.evaluate(sizes) for d in array.chunks.length)
             work = math.prod(d.evaluate(sizes) for d in array.chunks.domain) * array.chunks.cost
@@ -211,6 +215,8 @@ class CompiledTape(Tape):
             else:
                 segments.append([Alone(step.node) if isinstance(step, Gemm) and not native else step])
         calls: list[Call] = []
+        self.segment: Segment | None = None
+        self.native = all(not isinstance(s, Alone) for steps in segments for s in steps)
         for at, steps in enumerate(segments):
             rest = {x for later in segments[at + 1 :] for x in _needs(later)} | set(roots)
             if isinstance(steps[0], Alone):
@@ -222,7 +228,9 @@ class CompiledTape(Tape):
                 segment = Segment(steps, rest)
             except ObjectError as e:  # NumPy does all the work
                 self.failed.append(str(e))
+                self.native = False
                 return super().calls(roots)
+            self.segment = segment
             calls.append(
                 (segment, segment.inputs, segment, segment.inputs[0] if segment.inputs else roots[0])
             )

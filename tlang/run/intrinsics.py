@@ -13,7 +13,7 @@ _SPINS = 4096
 @cache
 def externals() -> dict[str, Any]:
     """The names that a module text finds beside `math`, `np`, `njit` and pointers."""
-    return {**_blas(), "barrier": _barrier()}
+    return {**_blas(), "barrier": _barrier(), "invoke": _invoke()}
 
 
 def _blas() -> dict[str, Any]:
@@ -31,13 +31,33 @@ def _blas() -> dict[str, Any]:
     return made
 
 
-def _barrier() -> Any:
-    """`barrier(t, n)`: returns when `n` threads have called it. `t[0]` counts them, `t[1]` the times."""
+def _invoke() -> Any:
+    """`invoke(entry, table, tid, nt, last)`: calls compiled code by its address."""
     from llvmlite import ir
     from numba.core import types
     from numba.core.extending import intrinsic
 
     kinds: Any = types
+    word = ir.IntType(64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(word, [word] * 4)
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    def invoke(typing_context: Any, entry: Any, table: Any, tid: Any, nt: Any, last: Any) -> Any:
+        return kinds.int64(*[kinds.int64] * 5), generate
+
+    return intrinsic(invoke)
+
+
+def _barrier() -> Any:
+    """`barrier(t, n)`: returns when `n` threads have called it. `t[0]` counts them, `t[1]` the times."""
+    from llvmlite import ir
+    from numba.core import cgutils, types
+    from numba.core.extending import intrinsic
+
+    kinds: Any = types
+    insert: Any = cgutils.get_or_insert_function
     word = ir.IntType(64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -62,13 +82,13 @@ def _barrier() -> Any:
         builder.cbranch(builder.icmp_signed("!=", now, before), done, again)
         builder.position_at_end(again)
         if platform.machine() in ("x86_64", "AMD64"):
-            pause = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
-            builder.call(pause, [])
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            builder.call(insert(builder.module, nothing, "llvm.x86.sse2.pause"), [])
         more = builder.add(count, word(1))
         builder.cbranch(builder.icmp_signed("==", builder.and_(more, word(_SPINS - 1)), word(0)), rest, spin)
         builder.position_at_end(rest)
         kind = ir.FunctionType(ir.IntType(32), [])
-        builder.call(ir.Function(builder.module, kind, "sched_yield"), [])
+        builder.call(insert(builder.module, kind, "sched_yield"), [])
         builder.branch(spin)
         count.add_incoming(word(0), start)
         count.add_incoming(more, again)

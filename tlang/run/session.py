@@ -55,6 +55,10 @@ class Session(Host):
         self.streams = Streams(self.program, seed)
         self._tapes: dict[int, tuple[object, list[Tape]]] = {}
         self._calls: dict[Function, Tape] = {}
+        self._loop_tapes: dict[object, Tape] = {}
+        self.backend = backend
+        self.threads = 1
+        self.why_slow = ""
         self._tape = tape_of(backend)
         self._loaded = 0
         self._checking = False
@@ -130,6 +134,7 @@ class Session(Host):
     def forget_tapes(self) -> None:
         """Drops what was made for the expressions of one command."""
         self._tapes.clear()
+        self._loop_tapes.clear()
 
     def value_of(self, name: str) -> Any:
         """A value made by `set`: an array, a state, or a named tuple of a record's fields."""
@@ -185,10 +190,7 @@ class Session(Host):
 
     def call(self, function: Function, args: Mapping[str, Array]) -> Results:
         """One call as a transaction: everything is computed, then state and streams are stored."""
-        tape = self._calls.get(function)
-        if tape is None:
-            reads = [*function.reads, *(p.node for p in function.params)]
-            tape = self._calls[function] = self._tape(function.roots(), reads, function.state())
+        tape = self.tape(function)
         inputs = {
             p.node.attr("name"): args[p.name] if p.name in args else self.default(p) for p in function.params
         }
@@ -213,6 +215,46 @@ class Session(Host):
         for key in function.advances:
             self.streams.states[key] = after[key]
         return tuple(results[:count])
+
+    def tape(self, function: Function) -> Tape:
+        """What computes a function's calls."""
+        tape = self._calls.get(function)
+        if tape is None:
+            reads = [*function.reads, *(p.node for p in function.params)]
+            tape = self._calls[function] = self._tape(function.roots(), reads, function.state())
+        return tape
+
+    def loop_tape(
+        self, key: object, roots: Sequence[Node], reads: Sequence[Node], state: Sequence[Node] | None
+    ) -> Tape:
+        """What computes an expression inside a loop."""
+        tape = self._loop_tapes.get(key)
+        if tape is None:
+            tape = self._loop_tapes[key] = self._tape(roots, reads, state)
+        return tape
+
+    def repeat(self, function: Function, args: Mapping[str, Array], count: int) -> Results | None:
+        """Calls of a function with the same arguments; what the last one gave."""
+        results: Results | None = None
+        at = 0
+        while at < count:
+            results = self.call(function, args)
+            at += 1
+            if at == 1 and count > 2 and self.backend == "cpu":
+                from tlang.run.loops import repeated
+
+                done, results = repeated(self, function, args, count - 1, results)
+                at += done
+        return results
+
+    def fixed(self, node: Node, e: Evaluation) -> Array:
+        """The value of an expression that nothing changes for now."""
+
+        def leaf(x: Node) -> Array:
+            name = x.attr("name")
+            return self.shared_value(name, x.span) if x.op.name == "shared" else self.values[name]
+
+        return np.asarray(Tape([node], e.reads).run(leaf, _no_draw)[0])
 
     def default(self, p: Param) -> Array:
         """The value of a parameter that a call leaves out."""
@@ -397,13 +439,7 @@ class Session(Host):
         if plan.value.fields is not None:
             (target,) = plan.targets
             if target.kind == "value":
-                for field, item in zip(plan.value.fields, items, strict=True):
-                    self.values[f"{target.name}.{field}"] = item
-                self.values.pop(target.name, None)
-                kinds = tuple(type_of(v) for v in items)
-                self.unit.values[target.name] = ValueDef(
-                    target.name, target.span, RecordType(plan.value.fields, kinds)
-                )
+                self.store_record(target, plan.value.fields, items)
             return
         for target, item in zip(plan.targets, items, strict=True):
             if target.kind in ("value", "shared") and not isinstance(
@@ -428,6 +464,14 @@ class Session(Host):
             else:
                 self.streams.assign(found.key, item, target.span)
 
+    def store_record(self, target: plans.Target, fields: tuple[str, ...], items: Sequence[Any]) -> None:
+        """Stores the fields of a record that `set` names."""
+        for field, item in zip(fields, items, strict=True):
+            self.values[f"{target.name}.{field}"] = item
+        self.values.pop(target.name, None)
+        kinds = tuple(type_of(v) for v in items)
+        self.unit.values[target.name] = ValueDef(target.name, target.span, RecordType(fields, kinds))
+
     def store_value(self, name: str, item: Any, declared: Tensor | None, span: Span | None) -> None:
         """Stores a value made by `set`; without a declared type its actual sizes are its dimensions."""
         kind: Tensor | str = "state"
@@ -445,26 +489,59 @@ class Session(Host):
                 n = int(self.evaluate(count)[0])
                 if n < 0:
                     raise error("R152", span, count=n)
-                for i in range(n):
-                    if name is not None:
-                        self.values[name] = np.int64(i)
-                    self._body(body)
+                self._count(0, n, name, body)
             case plans.RangePlan(name=name, start=start, stop=stop, body=body):
-                for i in range(int(self.evaluate(start)[0]), int(self.evaluate(stop)[0])):
-                    self.values[name] = np.int64(i)
-                    self._body(body)
+                self._count(int(self.evaluate(start)[0]), int(self.evaluate(stop)[0]), name, body)
             case plans.BatchesPlan(names=names, arrays=arrays, size=size, body=body, span=span):
                 values = self.evaluate(arrays)
                 step = int(self.evaluate(size)[0])
                 if step < 1:
                     raise error("R153", span, size=step)
-                for at in range(0, len(values[0]), step):
-                    for name, value in zip(names, values, strict=True):
-                        self.values[name] = value[at : at + step]
-                    self._body(body)
+                self._batches(names, values, step, body)
             case _:
                 raise AssertionError(plan)
         self._retype_loop(plan)
+
+    def _count(self, start: int, stop: int, name: str | None, body: Sequence[plans.Plan]) -> None:
+        """Iterates over numbers: once to see the sizes, then in compiled code where that is possible."""
+        at = start
+        while at < stop:
+            if name is not None:
+                self.values[name] = np.int64(at)
+            self._body(body)
+            at += 1
+            if at == start + 1 and stop - at > 1 and self.backend == "cpu":
+                counter = None
+                if name is not None:
+                    self.values[name] = np.int64(at)
+                    counter = (name, at)
+                loop = self._native(body, counter=counter)
+                if loop is not None:
+                    at += loop.run(stop - at)
+
+    def _batches(
+        self, names: Sequence[str], values: Sequence[Array], step: int, body: Sequence[plans.Plan]
+    ) -> None:
+        """Iterates over batches: whole ones in compiled code where that is possible."""
+        at, count = 0, len(values[0])
+        while at < count:
+            for name, value in zip(names, values, strict=True):
+                self.values[name] = value[at : at + step]
+            self._body(body)
+            at += step
+            if at == step and count - at > 2 * step and self.backend == "cpu":
+                values = [np.ascontiguousarray(v) for v in values]
+                moving = {n: (v, at, step) for n, v in zip(names, values, strict=True)}
+                loop = self._native(body, moving=moving)
+                if loop is not None:
+                    at += step * loop.run((count - at) // step)
+                    for name, value in zip(names, values, strict=True):
+                        self.values[name] = value[at - step : at]
+
+    def _native(self, body: Sequence[plans.Plan], **how: Any) -> Any:
+        from tlang.run.loops import native_loop
+
+        return native_loop(self, body, threads=self.threads, **how)
 
     def _body(self, body: Sequence[plans.Plan]) -> None:
         for p in body:

@@ -1,0 +1,159 @@
+"""Loops in compiled code against the interpreter: what they compute, where they stop, what they leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tlang
+from tlang.run import loops
+
+pytest.importorskip("numba")
+
+MODEL = """
+tensor x: f64[n, 6]
+tensor y: f64[n]
+shared w: f64[6] = zeros(6)
+shared b: f64 = 0
+shared steps: i64 = 0
+p = sigmoid(x @ w + b)
+cost = mean(-y * log(p) - (1 - y) * log(1 - p)) + 0.01 * sum(w ** 2)
+gw, gb = grad(cost, w, b)
+function train(x, y) = (cost = cost, guess = p > 0.5) where {
+    update w = w - 0.5 * gw
+    update b = b - 0.5 * gb
+    update steps = steps + 1
+}
+function look(x) = sum(x @ w)
+function shrink() = w where { update w = w * 0.5 + b }
+"""
+RNG = np.random.default_rng(4)
+DATA = "set data: f64[40, 6] = load('x.npy')\n"
+X, Y = RNG.normal(size=(43, 6)), (RNG.random(43) > 0.5).astype(float)
+
+
+def both(tmp_path: Any, commands: str, native: bool = True) -> list[Any]:
+    """The program on both backends; `native` says whether its loops are expected in compiled code."""
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    text = (
+        MODEL
+        + 'set data: f64[43, 6] = load("d.npz", "x")\nset target: f64[43] = load("d.npz", "y")\n'
+        + commands
+    )
+    path = tmp_path / "p.tl"
+    path.write_text(text)
+    made = []
+    for backend in ("numpy", "cpu"):
+        m = tlang.load(path, backend=backend, unused="ignore")
+        made.append(m)
+    assert (made[1]._session.why_slow == "") == native, made[1]._session.why_slow
+    for name in ("w", "b", "steps"):
+        np.testing.assert_allclose(getattr(made[1], name).value, getattr(made[0], name).value, rtol=1e-9)
+    for name, value in made[0]._session.values.items():
+        np.testing.assert_allclose(made[1]._session.values[name], value, rtol=1e-9, err_msg=name)
+    return made
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        "repeat 50 { set c = train(data, target) }",
+        "repeat 50 { train(data, target) }",
+        "repeat 2 { train(data, target) }",
+        "repeat 50 as i { train(data, target) \n set j = i * 2 }",
+        "for i in 3..20 { train(data, target) \n set j = i + 1 }",
+        "repeat 20 { train(data, target) \n set s = look(data) }",
+        "repeat 20 { train(data, target) \n train(data[:10], target[:10]) }",
+        "for p0, q0 in batches(data, target, size = 5) { set c = train(p0, q0) }",
+        "set z = 1.0 \n repeat 30 { set z = z * 1.01 + look(data) \n train(data, target) }",
+        "set u = 1.0 \n set v = 0.0 \n repeat 30 { set v = u + v \n set u = v * 0.5 }",
+        "set b = 0.5 \n repeat 30 { set old = shrink() }",
+        "set u = 1.0 \n set v = 2.0 \n repeat 10 { set u, v = (v, u + v) }",
+        "set v = 2.0 \n repeat 10 { set u = v \n set v = v + 1 }",
+    ],
+)
+def test_loops_agree(tmp_path: Any, commands: str) -> None:
+    both(tmp_path, commands)
+
+
+def test_loops_that_need_python_agree(tmp_path: Any) -> None:
+    both(tmp_path, "repeat 5 { set c = train(data, target) \n check c.cost < 10 }", native=False)
+    nested = "repeat 4 { for p0, q0 in batches(data, target, size = 5) { set c = train(p0, q0) } }"
+    both(tmp_path, nested, native=False)  # the inner loop is compiled, the outer one is not
+
+
+def test_repeat_from_python() -> None:
+    results = []
+    for backend in ("numpy", "cpu"):
+        m = tlang.compile(MODEL, backend=backend, unused="ignore")
+        given = X.copy()
+        last = m.repeat(100, "train", given, Y)
+        results.append((last.cost, m.w.value, m.steps.value))
+        np.testing.assert_array_equal(given, X)
+        assert m.steps.value == 100
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+def test_state_does_not_wait_for_outputs() -> None:
+    """A size that the output and the update both need is computed in every iteration."""
+    text = """
+        tensor u: f64[n]
+        tensor v: f64[n]
+        shared a: f64 = 0
+        shared o: f64 = 0
+        cost = mean((a * u + o - v) ** 2)
+        ga, go = grad(cost, a, o)
+        function train(u, v) = cost where {
+            update a = a - 0.1 * ga
+            update o = o - 0.1 * go
+        }
+    """
+    for count in (1, 2, 3, 4, 1000):
+        made = [tlang.compile(text, backend=b) for b in ("numpy", "cpu")]
+        costs = [m.repeat(count, "train", [1.0, 2.0, 3.0], [3.0, 5.0, 7.0]) for m in made]
+        np.testing.assert_allclose(costs[1], costs[0], rtol=1e-9, atol=1e-20)
+        np.testing.assert_allclose(made[1].a.value, made[0].a.value, rtol=1e-9)
+
+
+def test_an_interrupt_leaves_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between two slices: the state is that of as many calls as `steps` has counted."""
+    m = tlang.compile(MODEL, backend="cpu", unused="ignore")
+    usual = loops.NativeLoop.drive_all
+    turns = iter(range(3))
+
+    def interrupted(self: Any, *args: Any) -> None:
+        if next(turns, None) is None:
+            raise KeyboardInterrupt
+        usual(self, *args)
+
+    monkeypatch.setattr(loops.NativeLoop, "drive_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        m.repeat(10**9, "train", X, Y)
+    done = int(m.steps.value)
+    assert done > 1
+    plain = tlang.compile(MODEL, backend="numpy", unused="ignore")
+    plain.repeat(done, "train", X, Y)
+    np.testing.assert_allclose(m.w.value, plain.w.value, rtol=1e-9)
+
+
+def test_threads_give_the_same_bits() -> None:
+    text = """
+        tensor x: f64[n, m]
+        shared w: f64[m] = zeros(m)
+        function step(x) = (softmax(x, axis = 1), sum(x)) where {
+            update w = w + 0.01 * ((tanh(x @ w) + 1) @ x + sum(exp(x), axis = 0))
+        }
+    """.replace("f64[m] = zeros(m)", "f64[300] = zeros(300)").replace("f64[n, m]", "f64[n, 300]")
+    big = np.random.default_rng(1).normal(size=(2000, 300)) / 100
+    found = []
+    for threads in (1, 2, 3):
+        m = tlang.compile(text, backend="cpu")
+        m._session.threads = threads
+        last = m.repeat(5, "step", big)
+        found.append((m.w.value, *last))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
