@@ -80,9 +80,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    """A number of threads."""
+    count = int(text)
+    if not 1 <= count <= 256:
+        raise argparse.ArgumentTypeError("expected 1 to 256")
+    return count
+
+
 def _session_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--backend", choices=("auto", "numpy", "cpu"), default="auto", help="what computes (default: auto)"
+    )
+    sub.add_argument(
+        "--threads",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="threads of compiled loops (default: 1); results have the same bits",
     )
     sub.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the default random stream (default: 0)"
@@ -168,6 +183,7 @@ def _run(options: argparse.Namespace) -> int:
             Source("<text>", options.text, first.path if first else None, first.stem if first else "main")
         )
     session = Session(texts[0], seed=options.seed, unused=options.unused, backend=options.backend)
+    session.threads = options.threads
     for k, source in enumerate(texts):
         tree = parse(source)
         if k == 0:
