@@ -373,7 +373,8 @@ def _real_functions() -> dict[str, Any]:
         return value
 
     def copysign(builder: Any, layout: Any, x: Any, y: Any) -> Any:
-        return builder.call(builder.module.declare_intrinsic("llvm.copysign", [x.type]), [x, y])
+        kind = ir.FunctionType(x.type, [x.type, x.type])
+        return builder.call(builder.module.declare_intrinsic("llvm.copysign", [x.type], kind), [x, y])
 
     def power(builder: Any, layout: Any, n: Any, d: Any) -> Any:
         real, word, digits, bias, _, _ = layout
