@@ -707,9 +707,9 @@ class _NestWriter:
         if any_order and row.adds and kind.kind == "f":
             return f"{self.out.need('added')}({total}, {item})"
         text = row.combine.replace("{0}", total).replace("{1}", item)
-        for name in ("greater", "lesser"):
+        for name, vector in (("greater", "maximum"), ("lesser", "minimum")):
             if f"{{{name}}}" in text:
-                text = text.replace(f"{{{name}}}", self.out.need(name))
+                text = text.replace(f"{{{name}}}", vector if kind.kind == "f" else self.out.need(name))
         return _typed(kind, text)
 
     def add_columns(self, depth: int, node: Node, items: list[str]) -> None:

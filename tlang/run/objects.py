@@ -322,7 +322,7 @@ def _real_functions() -> dict[str, Any]:
     literal serves both. None of them branches or calls, so that loops over them become vector code; `fma` and
     `polynomial` are calls of the C library on a computer that has no such instruction.
 
-    `fma(x, y, z)` is `x * y + z`, rounded once; `polynomial(x, c)` is `c[0] + c[1] * x + ...` in Horner's way
+    `maximum` and `minimum` are NaN if either is. `fma(x, y, z)` is `x * y + z`, rounded once; `polynomial(x, c)` is `c[0] + c[1] * x + ...` in Horner's way
     with it. `select(c, x, y)` is `x if c else y` without a branch. `copysign` is that of `math`.
 
     The others know how a number lies in memory. `n` stands for an integer added to `SHIFT`, 1.5 * 2**52 or
@@ -376,6 +376,13 @@ def _real_functions() -> dict[str, Any]:
         kind = ir.FunctionType(x.type, [x.type, x.type])
         return builder.call(builder.module.declare_intrinsic("llvm.copysign", [x.type], kind), [x, y])
 
+    def extreme(which: str) -> Callable[..., Any]:
+        def body(builder: Any, layout: Any, x: Any, y: Any) -> Any:
+            kind = ir.FunctionType(x.type, [x.type, x.type])
+            return builder.call(builder.module.declare_intrinsic(f"llvm.{which}", [x.type], kind), [x, y])
+
+        return body
+
     def power(builder: Any, layout: Any, n: Any, d: Any) -> Any:
         real, word, digits, bias, _, _ = layout
         d = builder.add(builder.fptosi(d, word), word(bias))
@@ -399,6 +406,8 @@ def _real_functions() -> dict[str, Any]:
         "polynomial": made(polynomial, 2),
         "select": made(lambda builder, layout, c, x, y: builder.select(c, x, y), 3, first=kinds.boolean),
         "copysign": made(copysign, 2),
+        "maximum": made(extreme("maximum"), 2),
+        "minimum": made(extreme("minimum"), 2),
         "power": made(power, 2),
         "negated": made(negated, 2),
         "split": made(split, 1, result=2),
