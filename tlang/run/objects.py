@@ -322,7 +322,8 @@ def _real_functions() -> dict[str, Any]:
     literal serves both. None of them branches or calls, so that loops over them become vector code; `fma` and
     `polynomial` are calls of the C library on a computer that has no such instruction.
 
-    `maximum` and `minimum` are NaN if either is. `fma(x, y, z)` is `x * y + z`, rounded once; `polynomial(x, c)` is `c[0] + c[1] * x + ...` in Horner's way
+    `maximum` and `minimum` are NaN if either is.
+    `fma(x, y, z)` is `x * y + z`, rounded once; `polynomial(x, c)` is `c[0] + c[1] * x + ...` in Horner's way
     with it. `select(c, x, y)` is `x if c else y` without a branch. `copysign` is that of `math`.
 
     The others know how a number lies in memory. `n` stands for an integer added to `SHIFT`, 1.5 * 2**52 or
