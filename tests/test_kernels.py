@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tlang.graph.ops  # noqa: F401  (fills the table)
+import tlang.graph.ops
 from tlang.errors import TlangError
 from tlang.graph.node import OPS, Graph, Node
 from tlang.interpret import Tape
@@ -410,3 +410,19 @@ def test_random_graphs_agree(data: st.DataObject) -> None:
     for w, f in zip(*both(pool[4:], arrays), strict=True):
         assert np.shape(w) == np.shape(f)
         np.testing.assert_allclose(f, w, rtol=1e-10, atol=1e-12)
+
+
+def test_equal_steps_are_one_function() -> None:
+    """What is compiled does not grow with the number of layers that are alike."""
+
+    def functions(layers: int) -> int:
+        lines = [f"e{k} = e{k - 1} - mean(e{k - 1}) * x" for k in range(1, layers)]
+        m = tlang.compile(
+            "\n".join(["tensor x: f64[n]", "e0 = x", *lines, f"function f(x) = e{layers - 1}"]), "cpu"
+        )
+        m.f(np.ones(3))
+        (tape,) = m._session._calls.values()
+        assert len(tape.steps_of_plan) >= layers
+        return str(tape.segment.code.text).count("def ")
+
+    assert functions(30) == functions(20)

@@ -47,11 +47,12 @@ def lesser(a, b):
 def added(a, b):
     return a + b
 """,
-    "chunk": f"""\
-@njit
-def chunk(n, work, fewest):
+    "chunks": f"""\
+@apart
+def chunks(n, work, fewest):
     parts = max(1, min({MOST_CHUNKS}, n // fewest, work // {GRAIN}))
-    return ((n + parts - 1) // parts + 7) // 8 * 8
+    c = ((n + parts - 1) // parts + 7) // 8 * 8
+    return c, max(1, (n + c - 1) // c)
 """,
     "wait": """\
 @njit
@@ -107,10 +108,10 @@ class Code:
     uses_blas: bool
 
 
-#: Stands around the number of an array whose slot is known when all sizes are.
-_SLOT = "@"
 #: Slots of the table before the sizes: two words for the threads to wait for each other.
 HEADER = 2
+#: How many calls a function has at most: the time to compile one grows faster than its length.
+MOST_CALLS = 64
 
 
 def code(steps: Sequence[Step], entry: str = "step") -> Code:
@@ -120,27 +121,34 @@ def code(steps: Sequence[Step], entry: str = "step") -> Code:
 
 @dataclass(slots=True)
 class _Writer:
-    """A function under construction: its lines, and the table entries that they need."""
+    """A text under construction: its functions, and the table entries that they need.
+
+    Names are local to a step: `p0` is the first array of its text, `z0` the first size, and the function
+    is told in which slots of the table they are. So steps that do the same have the same text, and it is
+    compiled once.
+    """
 
     lines: list[str] = field(default_factory=list)
     names: Names = field(default_factory=Names)
     prelude: dict[str, None] = field(default_factory=dict)
     symbols: dict[Symbol, None] = field(default_factory=dict)
+    arrays: dict[Node | Temporary, None] = field(default_factory=dict)
     dims: dict[Dim, str] = field(default_factory=dict)
-    arrays: dict[Node | Temporary, str] = field(default_factory=dict)
+    sizes: dict[Symbol, str] = field(default_factory=dict)
+    pointers: dict[Node | Temporary, str] = field(default_factory=dict)
+    addresses: dict[Node | Temporary, str] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
     steps: dict[Temporary, int] = field(default_factory=dict)
     count: int = 0
     uses_blas: bool = False
 
     def code(self, steps: Sequence[Step], entry: str) -> Code:
-        """Writes all steps, then the lines before them, which read the table."""
-        late = False
+        """Writes a function for each kind of step, and the entry, which calls them in order."""
+        calls: list[tuple[str, list[Symbol], list[Node | Temporary], bool]] = []
         for number, step in enumerate(steps):
-            if step.late and not late:
-                late = True
-                self.put(1, "if last == 0:")
-                self.put(2, "return 0")
-            self.put(1, f"# {number}")
+            for local in (self.lines, self.dims, self.sizes, self.pointers, self.addresses):
+                local.clear()
+            self.count = 0
             if isinstance(step, Nest):
                 for _, view in step.reads:
                     self.symbols.update({s: None for d in view.positive for s in d.symbols()})
@@ -151,21 +159,56 @@ class _Writer:
                 self.gemm(step)
             else:
                 raise AssertionError(step)
-            if number + 1 < len(steps):
-                self.need("wait")
-                self.put(1, "wait(table, nt)")
-        head = [f"def {entry}(table, tid, nt, last):", "    t = int64_at(table)"]
-        slot = {s: f"t[{HEADER + k}]" for k, s in enumerate(self.symbols)}
-        for dim, name in self.dims.items():
-            terms = [slot[s] if k == 1 else f"{k} * {slot[s]}" for s, k in dim.terms]
-            head.append(f"    {name} = {' + '.join([*terms, *([str(dim.const)] if dim.const else [])])}")
-        first = HEADER + len(self.symbols)
-        for k, (array, name) in enumerate(self.arrays.items()):
-            head.append(f"    {name} = {array.dtype.numpy_name}_at(t[{first + k}])")
+            arrays = list(dict.fromkeys([*self.pointers, *self.addresses]))
+            self.arrays.update(dict.fromkeys(arrays))
+            self.symbols.update(dict.fromkeys(self.sizes))
+            calls.append((self.function(entry, arrays), list(self.sizes), arrays, step.late))
+        slot: dict[object, int] = {x: HEADER + k for k, x in enumerate([*self.symbols, *self.arrays])}
         text = "".join(_PRELUDE[name] + "\n\n" for name in self.prelude) + helpers(self.names)
-        body = "\n".join([*head, *self.lines, "    return 0"]) + "\n"
-        text += re.sub(f"{_SLOT}(\\d+){_SLOT}", lambda found: str(first + int(found[1])), body)
+        text += "".join(f"@apart\ndef {name}{body}\n\n" for body, name in self.functions.items())
+        text += self.entry(entry, [(f, [slot[x] for x in (*s, *a)], late) for f, s, a, late in calls])
         return Code(text, entry, tuple(self.symbols), tuple(self.arrays), self.steps, self.uses_blas)
+
+    def function(self, entry: str, arrays: Sequence[Node | Temporary]) -> str:
+        """The name of the function of a step."""
+        head = ["    t = int64_at(table)"]
+        head += [f"    {name} = t[u{name}]" for name in self.sizes.values()]
+        for dim, name in self.dims.items():
+            terms = [self.sizes[s] if k == 1 else f"{k} * {self.sizes[s]}" for s, k in dim.terms]
+            head.append(f"    {name} = {' + '.join([*terms, *([str(dim.const)] if dim.const else [])])}")
+        given = [f"u{name}" for name in self.sizes.values()]
+        for k, array in enumerate(arrays):
+            if array in self.addresses:
+                head.append(f"    {self.addresses[array]} = t[u{k}]")
+            if array in self.pointers:
+                head.append(f"    {self.pointers[array]} = {array.dtype.numpy_name}_at(t[u{k}])")
+            given.append(f"u{k}")
+        self.put(1, f"{self.need('wait')}(table, nt)")
+        text = "\n".join([f"({', '.join(['table', 'tid', 'nt', *given])}):", *head, *self.lines]) + "\n"
+        return self.shared(entry, text)
+
+    def shared(self, kind: str, text: str) -> str:
+        """The name of a function with parameters and body `text`, one for all that are the same."""
+        return self.functions.setdefault(text, f"{kind}_{len(self.functions)}")
+
+    def entry(self, name: str, calls: Sequence[tuple[str, list[int], bool]]) -> str:
+        """The function that calls those of the steps; a long one is in parts, which compile faster."""
+        parts: list[str] = []
+        lines: list[str] = []
+        late = False
+        for number, (function, slots, is_late) in enumerate(calls):
+            if len(lines) >= MOST_CALLS and not late and not is_late:
+                part = f"{name}_part{len(parts)}"
+                parts.append("\n".join(["@apart", f"def {part}(table, tid, nt):", *lines]) + "\n\n\n")
+                lines = []
+            if is_late and not late:
+                late = True
+                lines += ["    if last == 0:", "        return 0"]
+            lines.append(f"    {function}({', '.join(['table', 'tid', 'nt', *map(str, slots)])})  # {number}")
+        whole = [f"    {name}_part{k}(table, tid, nt)" for k in range(len(parts))] + lines
+        return (
+            "".join(parts) + "\n".join([f"def {name}(table, tid, nt, last):", *whole, "    return 0"]) + "\n"
+        )
 
     def put(self, depth: int, line: str) -> None:
         """A line at a depth of blocks."""
@@ -186,7 +229,7 @@ class _Writer:
         if dim.is_const:
             return str(dim.const)
         for symbol in dim.symbols():
-            self.symbols[symbol] = None
+            self.sizes.setdefault(symbol, f"z{len(self.sizes)}")
         return self.dims.setdefault(dim, f"d{len(self.dims)}")
 
     def product(self, dims: Iterable[Dim]) -> str:
@@ -201,11 +244,11 @@ class _Writer:
 
     def array(self, array: Node | Temporary) -> str:
         """The variable that points to an array."""
-        return self.arrays.setdefault(array, f"p{len(self.arrays)}")
+        return self.pointers.setdefault(array, f"p{len(self.pointers)}")
 
     def address(self, array: Node) -> str:
-        """The address of an array."""
-        return f"t[{_SLOT}{self.array(array)[1:]}{_SLOT}]"
+        """The variable that has the address of an array."""
+        return self.addresses.setdefault(array, f"a{len(self.addresses)}")
 
     def gemm(self, step: Gemm) -> None:
         """A call of BLAS, by the first thread (which has threads of its own)."""
@@ -355,11 +398,10 @@ class _NestWriter:
             self.chunk(2, "0")
             self.combine(2, "1")
             return
-        out.need("chunk")
+        out.need("chunks")
         total = self.size(range(len(nest.domain)))
         out.put(1, f"n = {self.size(outer)}")
-        out.put(1, f"c = chunk(n, {total} * {self.chunks.cost}, {self.chunks.fewest})")
-        out.put(1, "m = max(1, (n + c - 1) // c)")
+        out.put(1, f"c, m = chunks(n, {total} * {self.chunks.cost}, {self.chunks.fewest})")
         out.put(1, "for k in range(tid, m, nt):")
         out.put(2, "lo = k * c")
         out.put(2, "hi = min(n, lo + c)")
@@ -687,7 +729,7 @@ class _NestWriter:
 
     def offset(self, node: Node) -> str:
         """The variable that has where a chunk's totals begin."""
-        return f"z{self.after.index(node)}"
+        return f"o{self.after.index(node)}"
 
     def total_at(self, node: Node, row: int) -> str:
         """The place of a total that is one of many, in the partial totals of a chunk."""
@@ -736,17 +778,23 @@ class _NestWriter:
     def combine(self, depth: int, count: str) -> None:
         """The totals of the chunks, in their order, become the results."""
         for n in self.after:
-            kind, part = accumulator(n), self.partial(n)
+            kind = accumulator(n)
+            total = _loaded(kind, "part[j]")
+            item = self.combined(n, total, _loaded(kind, "part[k * size + j]"))
+            text = "\n".join(
+                [
+                    "(part, count, size, result):",
+                    "    for k in range(1, count):",
+                    "        for j in range(size):",
+                    f"            part[j] = {_stored(kind, item)}",
+                    "    for j in range(size):",
+                    f"        result[j] = {_stored(n.dtype, _typed(n.dtype, total))}",
+                    "",
+                ]
+            )
             size = self.out.product(self.sizes_of(n))
-            s = self.out.name("s")
-            self.out.put(depth, f"for k in range(1, {count}):")
-            self.out.put(depth + 1, f"for j in range({size}):")
-            self.out.put(depth + 2, f"{s} = {_loaded(kind, f'{part}[j]')}")
-            item = _loaded(kind, f"{part}[k * ({size}) + j]")
-            self.out.put(depth + 2, f"{part}[j] = {_stored(kind, self.combined(n, s, item))}")
-            self.out.put(depth, f"for j in range({size}):")
-            value = _typed(n.dtype, _loaded(kind, f"{part}[j]"))
-            self.out.put(depth + 1, f"{self.out.array(n)}[j] = {_stored(n.dtype, value)}")
+            combine = self.out.shared("combine", text)
+            self.out.put(depth, f"{combine}({self.partial(n)}, {count}, {size}, {self.out.array(n)})")
 
 
 def form(node: Node) -> str:

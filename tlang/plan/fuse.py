@@ -131,15 +131,21 @@ Step: TypeAlias = Nest | Gemm | Alone
 def lower(roots: Sequence[Node]) -> list[Node]:
     """The roots in operations that kernels know: a mean is a sum and a division."""
 
-    def simpler(node: Node, inputs: tuple[Node, ...]) -> Node | None:
-        if node.op.lower is None:
-            return None
-        made = node.op.lower(node, *inputs, **dict(node.attrs))
-        return lower([made])[0] if made is not None and made is not node else None
+    roots, changed = list(roots), True
 
-    if not any(n.op.lower for n in toposort(roots)):
-        return list(roots)
-    return rebuild(roots, simpler, roots[0].graph)
+    def simpler(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        nonlocal changed
+        made = node.op.lower(node, *inputs, **dict(node.attrs)) if node.op.lower is not None else None
+        if made is None or made is node:
+            return None
+        changed = True
+        return made
+
+    while changed:  # what a rule makes may have one of its own
+        changed = False
+        if any(n.op.lower for n in toposort(roots)):
+            roots = rebuild(roots, simpler, roots[0].graph)
+    return roots
 
 
 def fused(
@@ -213,6 +219,7 @@ class _Fusion:
 
     def __init__(self, roots: Sequence[Node], state: Sequence[Node], reads: Iterable[Node]) -> None:
         self.order = toposort(roots)
+        self.number = {n: k for k, n in enumerate(self.order)}
         self.roots = roots
         self.known = {
             s for n in (*self.order, *reads) if n.op.name in LEAVES for d in n.shape for s in d.symbols()
@@ -362,7 +369,7 @@ class _Fusion:
                 if fits:
                     todo.append((base, found))
         inside = False
-        for base in toposort(order):
+        for base in sorted(set(order), key=self.number.__getitem__):
             if base not in wanted or base in nest.labels:
                 continue
             placed = wanted[base]

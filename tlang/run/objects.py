@@ -2,11 +2,12 @@
 
 A module text is plain Python. It is executed in a namespace with `math`, `np`, `njit` and, for every
 dtype, a function such as `float64_at(address)` that makes a pointer of an address, to be indexed from 0
-without checks of bounds. Helper functions are decorated with `@njit`. Entries are not: they take int64
+without checks of bounds. Helper functions are decorated with `@njit`, or with `@apart` if they are not to be
+inlined. Entries are not: they take int64
 (addresses, sizes) and float64, return int64, and are called with the conventions of C.
 
 Kernels allocate nothing and never see a Python object, so that their code needs no part of Numba when it
-runs. An entry that raises returns `RAISED`.
+runs; nor do they raise exceptions.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from typing import Any
 
 from tlang.run.intrinsics import externals
 
-#: What an entry returns if its code raised an exception, which generated code is not meant to do.
-RAISED = -(2**63)
-
 #: A dtype and what lies in memory for it, by the names that Numba gives to types.
 _POINTEES = {
     "bool": "uint8",
@@ -35,6 +33,8 @@ _POINTEES = {
 #: The types that may pass into an entry: Numba's name, LLVM's name, ctypes' type.
 _PASSED = {"int64": ("i64", ctypes.c_int64), "float64": ("double", ctypes.c_double)}
 _PREFIX = "tlang_"
+#: The module of generated functions, as it is called in the names that Numba gives to them.
+_MODULE = "tlang_kernels"
 
 
 class ObjectError(Exception):
@@ -140,7 +140,8 @@ def _compile(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[str
     _start()
     namespace = _namespace(fastmath)
     exec(compile(text, "<kernels>", "exec"), namespace)
-    with global_compiler_lock, _without_engine():
+    apart = re.findall(r"^@apart\ndef (\w+)", text, re.MULTILINE)
+    with global_compiler_lock, _without_engine(apart):
         library = cpu_target.target_context.codegen().create_library("tlang")
         shims = []
         for name, given in passed.items():
@@ -153,13 +154,12 @@ def _compile(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[str
                 _flags(_options(fastmath)),
                 {},
                 library=library,
+                pipeline_class=_pipeline(),
             )
             shims.append(_shim(name, given, made.fndesc.llvm_func_name))
-        library.finalize()
-        module = llvm.parse_assembly(library.get_llvm_str())
-    for shim in shims:
-        module.link_in(llvm.parse_assembly(shim))
-    module.verify()
+        for shim in shims:
+            library._final_module.link_in(llvm.parse_assembly(shim))
+        module = library.whole()
     machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
@@ -172,27 +172,82 @@ def _compile(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[str
 
 
 @contextlib.contextmanager
-def _without_engine() -> Iterator[None]:
-    """Keeps what Numba compiles away from its own linker, which takes time and aborts on missing symbols."""
+def _without_engine(apart: Collection[str]) -> Iterator[None]:
+    """Keeps what Numba compiles away from its own linker, which takes time and aborts on missing symbols.
+
+    The functions `apart` are not inlined: what calls them would be large, and larger functions take longer.
+    """
+    from numba.core import types
     from numba.core.registry import cpu_target
 
+    kinds: Any = types
     context: Any = cpu_target.target_context
     codegen: Any = context.codegen()
     usual = codegen._library_class
 
     class Library(usual):  # type: ignore[misc, valid-type]
-        """Code that is optimised and serves to be linked into other code."""
+        """Code that serves to be linked into other code: what all of it is made of is optimised once."""
 
-        def _finalize_final_module(self) -> None:
+        def finalize(self) -> None:
             self._finalized = True
+
+        def _get_module_for_linking(self) -> Any:
+            """For code that Numba compiles for others later: with all that it calls."""
+            for library in list(self._linking_libraries):
+                self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+            self._linking_libraries: list[Any] = []
+            return super()._get_module_for_linking()
+
+        def whole(self) -> Any:
+            """The optimised module of this code and of all that it calls, with our entries for symbols."""
+            todo, seen = [self], {self}
+            while todo:
+                library = todo.pop()
+                if library is not self:
+                    # Numba's compiler keeps the original for other callers.
+                    self._final_module.link_in(library._final_module, preserve=True)
+                for other in library._linking_libraries:
+                    if other not in seen:
+                        seen.add(other)
+                        todo.append(other)
+            kept = {f"{_MODULE}{len(name)}{name}" for name in apart}
+            for function in self._final_module.functions:
+                if not function.is_declaration and not function.name.startswith(_PREFIX):
+                    function.linkage = "internal"
+                    if any(map(function.name.__contains__, kept)):
+                        function.add_function_attribute("noinline")
+            self._optimize_final_module()
+            self._final_module.verify()
+            return self._final_module
+
+        def _optimize_functions(self, ll_module: Any) -> None:
+            ll_module.data_layout = self._codegen._data_layout
+
+        def _optimize_final_module(self) -> None:
+            manager, builder = self._codegen._module_pass_manager()
+            manager.run(self._final_module, builder)
 
     codegen._library_class = Library
     # Numba's own helpers (`max` is one) would ask for their address; to be linked, a mark is enough.
     context.get_executable = lambda library, fndesc, env: _mark(fndesc, env, library)
+    typing: Any = cpu_target.typing_context
+    usually = typing.resolve_function_type
+    known: dict[Any, Any] = {}
+
+    def resolve(function: Any, arguments: Any, keywords: Any) -> Any:
+        """The signature of a call: the same for the same types, which Numba would look for each time."""
+        if isinstance(function, kinds.Dispatcher):
+            arguments = [kinds.unliteral(a) for a in arguments]
+        key = function, tuple(arguments), tuple(dict(keywords).items())
+        if key not in known:
+            known[key] = usually(function, arguments, keywords)
+        return known[key]
+
+    typing.resolve_function_type = resolve
     try:
         yield
     finally:
-        del context.get_executable
+        del typing.resolve_function_type, context.get_executable
         codegen._library_class = usual
 
 
@@ -217,9 +272,7 @@ def _shim(name: str, given: list[str], symbol: str) -> str:
             %exception = alloca ptr
             store i64 0, ptr %result
             %status = call i32 @"{symbol}"(ptr %result, ptr %exception{arguments})
-            %returned = load i64, ptr %result
-            %fine = icmp eq i32 %status, 0
-            %value = select i1 %fine, i64 %returned, i64 {RAISED}
+            %value = load i64, ptr %result
             ret i64 %value
         }}
     """
@@ -248,6 +301,35 @@ def _flags(options: dict[str, Any]) -> Any:
     return _skip_machine_code(flags)
 
 
+@cache
+def _pipeline() -> Any:
+    """Numba's passes, less those for what generated text has not: closures, literals, `with`, objects.
+
+    They take half of the time. Variables are not renamed for each assignment (SSA), which LLVM does well.
+    """
+    from numba.core import compiler_machinery, typed_passes, untyped_passes
+    from numba.core.compiler import CompilerBase
+
+    machinery: Any = compiler_machinery
+    base: Any = CompilerBase
+
+    class Pipeline(base):  # type: ignore[misc]
+        """The passes that kernels need."""
+
+        def define_pipelines(self) -> list[Any]:
+            passes = machinery.PassManager("kernels")
+            for module, names in (
+                (untyped_passes, ("TranslateByteCode", "FixupArgs", "IRProcessing")),
+                (typed_passes, ("NopythonTypeInference", "NativeLowering", "NoPythonBackend")),
+            ):
+                for name in names:
+                    passes.add_pass(getattr(module, name), name)
+            passes.finalize()
+            return [passes]
+
+    return Pipeline
+
+
 def _remember(helper: Any, made: Any) -> None:
     """Makes a compiled helper known to its callers by a mark, since there is no machine code to do so."""
     from numba.core.registry import cpu_target
@@ -273,6 +355,7 @@ def _namespace(fastmath: frozenset[str]) -> dict[str, Any]:
     def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         options = _options(fastmath) | options
         options.pop("nopython")
+        options["pipeline_class"] = _pipeline()
         if function is None:
             return lambda f: njit(f, **options)
         helper: Any = numba.njit(**options)(function)
@@ -282,10 +365,11 @@ def _namespace(fastmath: frozenset[str]) -> dict[str, Any]:
         return helper
 
     return {
-        "__name__": "tlang_kernels",
+        "__name__": _MODULE,
         "math": math,
         "np": np,
         "njit": njit,
+        "apart": njit,
         **_pointers(),
         **_real_functions(),
         **externals(),
