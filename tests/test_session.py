@@ -276,3 +276,28 @@ def test_a_chain_of_equations_differentiates() -> None:
         d *= np.cos(x) + 1
         x += np.sin(x)
     assert m.f(0.3) == pytest.approx(d, rel=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_results_share_no_memory(backend: str) -> None:
+    """What a caller has, and what a call gives, may be written to: the program keeps its own."""
+    m = tlang.compile(
+        """
+        tensor x: f64[3, 3]
+        shared s: f64[3, 3] = zeros((3, 3))
+        function f(x) = (x, x.T, x + 1, x + 1, s, s.T) where { update s = x }
+        function g(x) = x[1:]
+        """,
+        backend,
+    )
+    for _ in range(2):
+        x = np.arange(2000.0 * 2000).reshape(2000, 2000)[:3, :3]
+        results = m.f(x)
+        arrays = [x, *results, m.s.value]
+        for k, a in enumerate(arrays):
+            assert not any(np.shares_memory(a, b) for b in arrays[:k])
+        results[0][...] = 7
+        results[4][...] = 7
+        x[...] = 8
+        np.testing.assert_array_equal(m.s.value, np.arange(6000.0).reshape(3, 2000)[:, :3])
+        assert not np.shares_memory(m.g(x), x)

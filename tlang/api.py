@@ -180,7 +180,9 @@ class FunctionHandle:
         results = self._session.repeat(function, values, count)
         if results is None or not function.outputs:
             return None
-        return _result(results, function.fields, function.name)
+        if function.fields is None:
+            return results[0]
+        return namedtuple(function.name, function.fields, rename=True)(*results)
 
     def copy(
         self,
@@ -229,7 +231,7 @@ class SharedHandle:
     def value(self, value: Any) -> None:
         found = self._definition
         kind = self._session.program.shared_type(found, found.span)
-        self._session.store_shared(found, convert_argument(value, kind, found.name))
+        self._session.store_shared(found, _copied(convert_argument(value, kind, found.name)))
 
     def get_value(self) -> Any:
         """The value, copied (Theano's name)."""
@@ -325,7 +327,7 @@ def bind_arguments(function: Function, args: tuple[Any, ...], kwargs: Mapping[st
 
 
 def convert_argument(value: Any, kind: Tensor, name: str) -> Any:
-    """A value from Python as an array of a type's dtype and rank.
+    """A value from Python as an array of a type's dtype and rank: the array itself where it is one.
 
     Numbers and nested lists are converted if every value is exactly representable (integers to
     floats always, floats round); arrays and NumPy scalars by NumPy's "safe" casting.
@@ -348,7 +350,7 @@ def convert_argument(value: Any, kind: Tensor, name: str) -> Any:
                 wanted=kind.dtype,
                 hint=f"cast `{name}` first: `.astype({kind.dtype.numpy_name!r})`",
             )
-        result = np.array(array, dtype=kind.dtype.numpy_name)[()]
+        result = array.astype(kind.dtype.numpy_name, copy=False)[()]
     if np.ndim(result) != kind.rank:
         shape = (
             f"{kind.dtype}[{', '.join(map(str, np.shape(result)))}]" if np.ndim(result) else str(kind.dtype)

@@ -188,8 +188,12 @@ class Session(Host):
 
     # ------------------------------------------------------------ functions
 
-    def call(self, function: Function, args: Mapping[str, Array]) -> Results:
-        """One call as a transaction: everything is computed, then state and streams are stored."""
+    def call(self, function: Function, args: Mapping[str, Array], apart: bool = False) -> Results:
+        """One call as a transaction: everything is computed, then state and streams are stored.
+
+        With `apart` what it gives and what it stores share no memory with each other or with what there is,
+        for callers who may write to their arrays.
+        """
         tape = self.tape(function)
         inputs = {
             p.node.attr("name"): args[p.name] if p.name in args else self.default(p) for p in function.params
@@ -207,6 +211,9 @@ class Session(Host):
             return numbers
 
         results = tape.run(leaf, drawn)
+        if apart:
+            given = [v for v in (*inputs.values(), *self.shared.values()) if isinstance(v, np.ndarray)]
+            results = _apart(results, [*given, *(v for _, v in tape.constants)])
         count = len(function.outputs)
         updates = dict(zip(function.updates, results[count : count + len(function.updates)], strict=True))
         self._check_sizes(updates, function)
@@ -238,7 +245,7 @@ class Session(Host):
         results: Results | None = None
         at = 0
         while at < count:
-            results = self.call(function, args)
+            results = self.call(function, args, apart=True)
             at += 1
             if at == 1 and count > 2 and self.backend == "cpu":
                 from tlang.run.loops import repeated
@@ -553,6 +560,21 @@ class Session(Host):
         for name in names:
             if name is not None and name in self.values:
                 self.store_value(name, self.values[name], None, plan.span)
+
+
+def _apart(results: Sequence[Array], given: Sequence[Array]) -> list[Array]:
+    """The results; those that share memory with what is given, or with one before them, as copies."""
+    taken = {id(part) for x in given for part in (x, x.base)}
+    taken.discard(id(None))
+    out = []
+    for x in results:
+        if isinstance(x, np.ndarray):
+            owner = x if x.base is None else x.base
+            if id(owner) in taken or not (isinstance(owner, np.ndarray) and owner.flags.owndata):
+                x = np.array(x)
+            taken.add(id(owner))
+        out.append(x)
+    return out
 
 
 def tape_of(backend: str) -> Callable[..., Tape]:
