@@ -30,8 +30,8 @@ def compile(
 ) -> Module:
     """A module from program text.
 
-    `backend` is what computes calls: "numpy", "cpu" (kernels compiled by Numba), or "auto", which is
-    "numpy" at present. `unused` ("error", "warn", "ignore") is the policy for unused parameters, `seed`
+    `backend` is what computes calls: "numpy", "cpu" (kernels compiled by Numba), or "auto": NumPy at once,
+    and kernels, which another process compiles, when there is enough work for them. `unused` ("error", "warn", "ignore") is the policy for unused parameters, `seed`
     that of the default stream. With `run=False` commands are checked but skipped; a shared value whose
     initial value needed one raises until it is set. Raises `TlangError` for a wrong program.
     """

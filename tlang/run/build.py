@@ -7,10 +7,12 @@ once on a computer, since object code is kept. Numba is imported only to compile
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,10 +37,50 @@ class Unfit(Exception):
     """A call whose sizes the code is not for: the interpreter says what is wrong with them."""
 
 
-@cache
-def build(text: str, entry: str, uses_blas: bool) -> Callable[..., int]:
-    """The entry of a text: from the cache, or compiled. Raises `ObjectError` where that cannot be."""
-    return Cache().load(text, {entry: SIGNATURE}, FLAGS, blas.symbols() if uses_blas else None)[entry]
+def build(text: str, entry: str, uses_blas: bool = False, signature: str = SIGNATURE) -> Any:
+    """The entry of a text: from the cache, or compiled. Raises `ObjectError` where that cannot be.
+
+    Inside of `kept_only` nothing is compiled.
+    """
+    if text not in _BUILT:
+        entries, symbols = {entry: signature}, blas.symbols() if uses_blas else None
+        missing = _MISSING.get()
+        if missing is None:
+            _BUILT[text] = Cache().load(text, entries, FLAGS, symbols)[entry]
+        else:
+            for place in (Cache(), *(c for c, _ in EXCHANGE)):
+                if (functions := place.kept(text, entries, FLAGS, symbols)) is not None:
+                    _BUILT[text] = functions[entry]
+                    break
+            else:
+                missing.append((text, entries))
+                return _not_there
+    return _BUILT[text]
+
+
+@contextmanager
+def kept_only() -> Iterator[list[tuple[str, Mapping[str, str]]]]:
+    """In this context `build` finds what is in the cache; the list gets what is not, with its entries.
+
+    What is built with such a list is of no use if the list is not empty.
+    """
+    missing: list[tuple[str, Mapping[str, str]]] = []
+    token = _MISSING.set(missing)
+    try:
+        yield missing
+    finally:
+        _MISSING.reset(token)
+
+
+#: The code of this process by its text.
+_BUILT: dict[str, Callable[..., int]] = {}
+_MISSING: ContextVar[list[tuple[str, Mapping[str, str]]] | None] = ContextVar("missing", default=None)
+#: Caches of this process alone, with what deletes their folders at its end.
+EXCHANGE: list[tuple[Cache, object]] = []
+
+
+#: What stands for code that is missing; it is never called.
+_not_there: Any = ctypes.CFUNCTYPE(ctypes.c_int64)(lambda: 0)
 
 
 def address(array: Array) -> int:
@@ -215,6 +257,7 @@ class CompiledTape(Tape):
             else:
                 segments.append([Alone(step.node) if isinstance(step, Gemm) and not native else step])
         calls: list[Call] = []
+        self.segments: list[Segment] = []
         self.segment: Segment | None = None
         self.native = all(not isinstance(s, Alone) for steps in segments for s in steps)
         for at, steps in enumerate(segments):
@@ -229,13 +272,20 @@ class CompiledTape(Tape):
             except ObjectError as e:  # NumPy does all the work
                 self.failed.append(str(e))
                 self.native = False
+                self.segments = []
                 return super().calls(roots)
             self.segment = segment
+            self.segments.append(segment)
             calls.append(
                 (segment, segment.inputs, segment, segment.inputs[0] if segment.inputs else roots[0])
             )
             calls += [(_item(k), [segment], x, x) for k, x in enumerate(segment.outputs)]
         return calls
+
+    @property
+    def is_built(self) -> bool:
+        """Whether all code is there."""
+        return all(s.entry is not _not_there for s in self.segments)
 
     def run(self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None) -> list[Array]:
         """The roots' values; where sizes do not fit the interpreter explains it."""

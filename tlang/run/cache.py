@@ -25,7 +25,7 @@ from tlang.run.objects import ObjectCode, ObjectError, compile_text, load_object
 from tlang.syntax.tables import cache_path
 
 #: To be raised when the layout of entries or what `compile_text` makes of a text changes.
-_FORMAT = 1
+_FORMAT = 2
 _MAGIC = b"tlang object %d\n" % _FORMAT
 _LIMIT = 256 * 2**20
 #: Temporary files that are older than this, in seconds, were left behind by a process that died.
@@ -82,16 +82,31 @@ class Cache:
 
         Raises :class:`tlang.run.objects.ObjectError` if the text does not compile or load.
         """
+        if (functions := self.kept(text, signatures, fastmath, symbols)) is not None:
+            return functions
+        return load_object(self.add(text, signatures, fastmath), symbols)
+
+    def kept(
+        self,
+        text: str,
+        signatures: Mapping[str, str],
+        fastmath: Collection[str] = (),
+        symbols: Mapping[str, int] | None = None,
+    ) -> dict[str, Callable[..., int]] | None:
+        """The entries of a module text as functions if they are in the cache, else None."""
         place = key(text, signatures, fastmath)
-        if (kept := self.get(place)) is not None:
+        if (code := self.get(place)) is not None:
             try:
-                return load_object(kept, symbols)
+                return load_object(code, symbols)
             except ObjectError:  # what a new compilation makes may fit better
                 self._forget(place)
+        return None
+
+    def add(self, text: str, signatures: Mapping[str, str], fastmath: Collection[str] = ()) -> ObjectCode:
+        """Compiles a module text and keeps the code. Raises `ObjectError` if that fails."""
         made = compile_text(text, signatures, fastmath)
-        functions = load_object(made, symbols)
-        self.put(place, made)
-        return functions
+        self.put(key(text, signatures, fastmath), made)
+        return made
 
     def get(self, key: str) -> ObjectCode | None:
         """The entry of a key, or None. An entry that is damaged is deleted."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +21,7 @@ from tlang.elaborate import plans
 from tlang.emit import driver
 from tlang.graph.node import Function, Node, toposort
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
-from tlang.run.build import FLAGS, CompiledTape, Frame, Unfit, address, aligned
-from tlang.run.cache import Cache
+from tlang.run.build import CompiledTape, Frame, Unfit, address, aligned, build
 from tlang.run.objects import ObjectError
 
 if TYPE_CHECKING:
@@ -38,11 +36,6 @@ SLICE = 0.05
 
 class Foreign(Exception):
     """A loop that needs Python between its steps, with the reason."""
-
-
-@cache
-def _drive() -> Callable[..., int]:
-    return Cache().load(driver.TEXT, {driver.ENTRY: driver.SIGNATURE}, FLAGS)[driver.ENTRY]
 
 
 @dataclass(slots=True)
@@ -105,7 +98,7 @@ class NativeLoop:
                 bytes_a_row = base.strides[0] if base.shape[0] > 1 else base.nbytes
                 self.emit(driver.ADD, self.variables["value", name].cell, step * bytes_a_row)
         self.program = np.array([0] * driver.HEADER + self.words, np.int64)
-        self.drive = _drive()
+        self.drive = build(driver.TEXT, driver.ENTRY, signature=driver.SIGNATURE)
 
     def changed_by(self, body: Sequence[plans.Plan]) -> set[Name]:
         """The variables that may change from one iteration to the next."""
@@ -265,7 +258,7 @@ class NativeLoop:
         session = self.session
         if function.draws:
             raise Foreign(f"`{function.name}` draws")
-        tape = session.tape(function)
+        tape = session.compiled(function)
         arguments = {}
         for p in function.params:
             source = given.get(p.name)
@@ -453,17 +446,6 @@ def _reads(session: Session, body: Sequence[plans.Plan]) -> set[str]:
             for node in e.nodes:
                 names |= {n.attr("name") for n in _leaves(node) if n.op.name == "value"}
     return names
-
-
-def repeated(
-    session: Session, function: Function, args: Mapping[str, Array], count: int, before: tuple[Array, ...]
-) -> tuple[int, tuple[Array, ...]]:
-    """Calls of a function with the same arguments: how many were made, and what the last of them gave."""
-    loop = native_loop(session, function, threads=session.threads, args=args)
-    if loop is None:
-        return 0, before
-    done = loop.run(count)
-    return done, tuple(loop.result(r) for r in loop.given)
 
 
 def native_loop(session: Session, body: Sequence[plans.Plan] | Function, **how: Any) -> NativeLoop | None:

@@ -244,11 +244,17 @@ def _without_engine(apart: Collection[str]) -> Iterator[None]:
         return known[key]
 
     typing.resolve_function_type = resolve
+    typing.refresh()
+    context.refresh()
     try:
         yield
     finally:
         del typing.resolve_function_type, context.get_executable
         codegen._library_class = usual
+
+
+def _nothing() -> None:
+    pass
 
 
 def _mark(fndesc: Any, env: Any, library: Any) -> Any:
@@ -315,6 +321,14 @@ def _pipeline() -> Any:
 
     class Pipeline(base):  # type: ignore[misc]
         """The passes that kernels need."""
+
+        def __init__(self, typing: Any, target: Any, *rest: Any) -> None:
+            typing.refresh = target.refresh = _nothing  # it takes as long as a small function
+            try:
+                super().__init__(typing, target, *rest)
+            finally:
+                del typing.refresh, target.refresh
+            self.state.targetctx.__dict__.pop("refresh", None)  # a copy
 
         def define_pipelines(self) -> list[Any]:
             passes = machinery.PassManager("kernels")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +31,10 @@ from tlang.run.text import format_value
 from tlang.source import Source, Span
 from tlang.syntax import ast
 from tlang.types import FROM_NUMPY, Dim, Tensor
+
+if TYPE_CHECKING:
+    from tlang.run.build import CompiledTape
+    from tlang.run.tiers import Tier
 
 Array = Any
 Results = tuple[Array, ...]
@@ -59,7 +64,8 @@ class Session(Host):
         self.backend = backend
         self.threads = 1
         self.why_slow = ""
-        self._tape = tape_of(backend)
+        self._compiled: dict[Function, CompiledTape] = {}
+        self._tiers: dict[object, Tier[Any]] = {}
         self._loaded = 0
         self._checking = False
         self.last: Any = None
@@ -119,7 +125,7 @@ class Session(Host):
             errors += check_commands(self.program, collected.commands)
         finally:
             self._checking = False
-        self._calls.clear()
+        self._forget_calls()
         for unit in self.program.all_units():
             if unit is not self.unit:
                 self._initialise(unit, strict=not errors)
@@ -131,10 +137,16 @@ class Session(Host):
             with contextlib.suppress(TlangError):
                 self.command(c)
 
+    def _forget_calls(self) -> None:
+        self._calls.clear()
+        self._compiled.clear()
+        self._tiers.clear()
+
     def forget_tapes(self) -> None:
         """Drops what was made for the expressions of one command."""
         self._tapes.clear()
         self._loop_tapes.clear()
+        self._tiers = {k: t for k, t in self._tiers.items() if not isinstance(k, int)}
 
     def value_of(self, name: str) -> Any:
         """A value made by `set`: an array, a state, or a named tuple of a record's fields."""
@@ -210,7 +222,12 @@ class Session(Host):
             numbers, after[key] = draw(self.streams.state(key), node, params, shape)
             return numbers
 
-        results = tape.run(leaf, drawn)
+        if self.backend == "auto" and function not in self._compiled:
+            begin = time.perf_counter()
+            results = tape.run(leaf, drawn)
+            self._watch(function, time.perf_counter() - begin)
+        else:
+            results = tape.run(leaf, drawn)
         if apart:
             given = [v for v in (*inputs.values(), *self.shared.values()) if isinstance(v, np.ndarray)]
             results = _apart(results, [*given, *(v for _, v in tape.constants)])
@@ -227,31 +244,81 @@ class Session(Host):
         """What computes a function's calls."""
         tape = self._calls.get(function)
         if tape is None:
-            reads = [*function.reads, *(p.node for p in function.params)]
-            tape = self._calls[function] = self._tape(function.roots(), reads, function.state())
+            if self.backend == "cpu":
+                tape = self.compiled(function)
+            else:
+                tape = Tape(function.roots(), _leaves_of(function))
+            self._calls[function] = tape
+        return tape
+
+    def compiled(self, function: Function) -> CompiledTape:
+        """The compiled form of a function's calls."""
+        from tlang.run.build import CompiledTape
+
+        tape = self._compiled.get(function)
+        if tape is None:
+            tape = CompiledTape(function.roots(), _leaves_of(function), function.state())
+            if tape.is_built:
+                self._compiled[function] = tape
         return tape
 
     def loop_tape(
         self, key: object, roots: Sequence[Node], reads: Sequence[Node], state: Sequence[Node] | None
     ) -> Tape:
-        """What computes an expression inside a loop."""
+        """What computes an expression inside a compiled loop."""
+        from tlang.run.build import CompiledTape
+
         tape = self._loop_tapes.get(key)
         if tape is None:
-            tape = self._loop_tapes[key] = self._tape(roots, reads, state)
+            tape = CompiledTape(roots, reads, state)
+            if tape.is_built:
+                self._loop_tapes[key] = tape
         return tape
+
+    def tier(self, key: object, make: Callable[[], Any]) -> Tier[Any] | None:
+        """What watches a loop, or the calls of a function, to let compiled code take over."""
+        if self.backend == "numpy":
+            return None
+        found = self._tiers.get(key)
+        if found is None:
+            from tlang.run.tiers import Tier
+
+            found = self._tiers[key] = Tier(make, at_once=self.backend == "cpu")
+        found.renew(make)
+        return found
+
+    def _watch(self, function: Function, seconds: float) -> None:
+        """Lets the compiled form of a function take over when its calls have taken long enough."""
+
+        def make() -> CompiledTape | None:
+            tape = self.compiled(function)
+            return tape if tape.segments else None
+
+        tier = self.tier(function, make)
+        if tier is not None and (made := tier.look(seconds)) is not None:
+            self._calls[function] = made
 
     def repeat(self, function: Function, args: Mapping[str, Array], count: int) -> Results | None:
         """Calls of a function with the same arguments; what the last one gave."""
+
+        def make() -> Any:
+            from tlang.run.loops import native_loop
+
+            return native_loop(self, function, threads=self.threads, args=args)
+
         results: Results | None = None
-        at = 0
+        begin, at = time.perf_counter(), 0
+        tier = self.tier(("repeat", function), make) if count > 2 else None
         while at < count:
+            last = time.perf_counter()
             results = self.call(function, args, apart=True)
             at += 1
-            if at == 1 and count > 2 and self.backend == "cpu":
-                from tlang.run.loops import repeated
-
-                done, results = repeated(self, function, args, count - 1, results)
-                at += done
+            if tier is not None and count - at > 1:
+                now = time.perf_counter()
+                loop = tier.look(now - last, (now - begin) / at * (count - at))
+                if loop is not None:
+                    at += loop.run(count - at)
+                    results = tuple(loop.result(r) for r in loop.given)
         return results
 
     def fixed(self, node: Node, e: Evaluation) -> Array:
@@ -432,7 +499,7 @@ class Session(Host):
             if found.type != actual:
                 found.type = actual
                 self.program.forget()
-                self._calls.clear()
+                self._forget_calls()
         self._check_declared(found.type, value, found.name, found.span)
         self.shared = {**self.shared, found.key: np.asarray(value)[()]}
 
@@ -510,36 +577,53 @@ class Session(Host):
         self._retype_loop(plan)
 
     def _count(self, start: int, stop: int, name: str | None, body: Sequence[plans.Plan]) -> None:
-        """Iterates over numbers: once to see the sizes, then in compiled code where that is possible."""
-        at = start
+        """Iterates over numbers: in compiled code from where that is possible and pays."""
+
+        def make() -> Any:
+            counter = None
+            if name is not None:
+                self.values[name] = np.int64(at)
+                counter = (name, at)
+            return self._native(body, counter=counter)
+
+        begin, at = time.perf_counter(), start
+        tier = self.tier(id(body), make)
         while at < stop:
+            last = time.perf_counter()
             if name is not None:
                 self.values[name] = np.int64(at)
             self._body(body)
             at += 1
-            if at == start + 1 and stop - at > 1 and self.backend == "cpu":
-                counter = None
-                if name is not None:
-                    self.values[name] = np.int64(at)
-                    counter = (name, at)
-                loop = self._native(body, counter=counter)
+            if tier is not None and stop - at > 1:
+                now = time.perf_counter()
+                loop = tier.look(now - last, (now - begin) / (at - start) * (stop - at))
                 if loop is not None:
                     at += loop.run(stop - at)
+                elif name is not None:
+                    self.values[name] = np.int64(at - 1)
 
     def _batches(
         self, names: Sequence[str], values: Sequence[Array], step: int, body: Sequence[plans.Plan]
     ) -> None:
-        """Iterates over batches: whole ones in compiled code where that is possible."""
-        at, count = 0, len(values[0])
+        """Iterates over batches: whole ones in compiled code from where that is possible and pays."""
+
+        def make() -> Any:
+            moving = {n: (v, at, step) for n, v in zip(names, values, strict=True)}
+            return self._native(body, moving=moving)
+
+        begin, at, count = time.perf_counter(), 0, len(values[0])
+        tier = self.tier(id(body), make) if count > 2 * step else None
+        if tier is not None:
+            values = [np.ascontiguousarray(v) for v in values]
         while at < count:
+            last = time.perf_counter()
             for name, value in zip(names, values, strict=True):
                 self.values[name] = value[at : at + step]
             self._body(body)
             at += step
-            if at == step and count - at > 2 * step and self.backend == "cpu":
-                values = [np.ascontiguousarray(v) for v in values]
-                moving = {n: (v, at, step) for n, v in zip(names, values, strict=True)}
-                loop = self._native(body, moving=moving)
+            if tier is not None and count - at > 2 * step:
+                now = time.perf_counter()
+                loop = tier.look(now - last, (now - begin) / at * (count - at))
                 if loop is not None:
                     at += step * loop.run((count - at) // step)
                     for name, value in zip(names, values, strict=True):
@@ -577,13 +661,8 @@ def _apart(results: Sequence[Array], given: Sequence[Array]) -> list[Array]:
     return out
 
 
-def tape_of(backend: str) -> Callable[..., Tape]:
-    """What computes the calls of functions: the interpreter, or kernels."""
-    if backend == "cpu":
-        from tlang.run.build import CompiledTape
-
-        return CompiledTape
-    return lambda roots, reads, state: Tape(roots, reads)
+def _leaves_of(function: Function) -> list[Node]:
+    return [*function.reads, *(p.node for p in function.params)]
 
 
 def _all(node: Node) -> list[Node]:
