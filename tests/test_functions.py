@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tlang.emit.functions import _OWN, Names, helpers
+import tlang
+from tlang.emit.functions import _OWN, BOUNDS, Names, helpers
 from tlang.run.build import FLAGS
-from tlang.run.objects import compile_text, load_object
+from tlang.run.objects import compile_text, load_object, optimised
 from tlang.types import F32, F64
 
 pytest.importorskip("numba")
@@ -21,20 +24,32 @@ ORACLES: dict[str, Callable[[Any], Any]] = {
     "log1p": np.log1p,
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "expm1": np.expm1,
+    "log2": np.log2,
+    "log10": np.log10,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
 }
+#: What others are written with.
+PARTS = {"reduced", "log_mantissa", "sine"}
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 2.3e-308, 1.7e308, -1.7e308, 1.0, -1.0]
 
 
-def run(name: str, dtype: Any, x: Any) -> Any:
+def loop(name: str, dtype: Any) -> str:
+    """The text of a loop over a function."""
     names = Names()
     names.dtype = F64 if dtype == np.float64 else F32
     called, kind = names[name], np.dtype(dtype).name
-    text = helpers(names) + (
+    return helpers(names) + (
         f"def loop(a, b, n):\n    x = {kind}_at(a)\n    y = {kind}_at(b)\n"
         f"    for i in range(n):\n        y[i] = {called}(x[i])\n    return 0\n"
     )
-    code = compile_text(text, {"loop": "int64(int64, int64, int64)"}, FLAGS)
+
+
+def run(name: str, dtype: Any, x: Any) -> Any:
+    code = compile_text(loop(name, dtype), {"loop": "int64(int64, int64, int64)"}, FLAGS)
     out = np.empty_like(x)
     load_object(code)["loop"](x.ctypes.data, out.ctypes.data, len(x))
     return out
@@ -44,7 +59,7 @@ def run(name: str, dtype: Any, x: Any) -> Any:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", sorted(ORACLES))
 def test_error(name: str, dtype: Any) -> None:
-    assert set(ORACLES) | {"reduced"} == set(_OWN)
+    assert set(ORACLES) | PARTS == set(_OWN)
     rng = np.random.default_rng(2)
     bits = np.uint64 if dtype == np.float64 else np.uint32
     every = rng.integers(0, np.iinfo(bits).max, 200_000, dtype=bits).view(dtype)
@@ -56,9 +71,12 @@ def test_error(name: str, dtype: Any) -> None:
                 rng.uniform(-760, 720, 200_000).astype(dtype),
                 (1 + rng.normal(size=100_000) * 1e-3).astype(dtype),
                 (rng.normal(size=50_000) * 10.0 ** rng.uniform(-20, 0, 50_000)).astype(dtype),
+                (np.pi / 2 * rng.integers(-2000, 2000, 50_000)).astype(dtype),
+                (np.pi / 2 * rng.integers(-(10**8), 10**8, 50_000)).astype(dtype),
                 np.array(SPECIAL).astype(dtype),
             ]
         )
+        x = x[~(np.isfinite(x) & (np.abs(x) > BOUNDS.get(name, np.inf)))]
         wanted = ORACLES[name](x.astype(WIDE))
         rounded = wanted.astype(dtype)
         found = run(name, dtype, x)
@@ -70,3 +88,41 @@ def test_error(name: str, dtype: Any) -> None:
     assert error[worst] <= 4, f"{name}({x[plain][worst]!r}): {float(error[worst])} ulp"
     zeros = (x == 0) & (rounded == 0)
     np.testing.assert_array_equal(np.signbit(found[zeros]), np.signbit(rounded[zeros]))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="another assembly language")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", sorted(ORACLES))
+def test_loops_are_vector_code(name: str, dtype: Any) -> None:
+    """Arithmetic of packed numbers, and nothing is called."""
+    module, machine = optimised(loop(name, dtype), {"loop": ["int64"] * 3}, FLAGS)
+    assembly = machine.emit_assembly(module)
+    assert re.search(r"\tv?f?n?(m?add|mul|sub)\w*p[ds]\t", assembly)
+    assert not re.search(r"\tcall\w*\t", assembly)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize("scale", [1.0, 1e7, 1e12, 1e30])
+@pytest.mark.parametrize("shape", [(3, 7), (40, 3000)])
+def test_arguments_beyond_the_bounds(dtype: str, scale: float, shape: tuple[int, int]) -> None:
+    """A loop that meets one is run again, with the C library's functions."""
+    text = f"""
+        tensor x: {dtype}[n, m]
+        tensor y: {dtype}[m]
+        function f(x, y) = (sin(x) + 2 * cos(y), tan(x), sum(sin(x) * cos(y)), sin(sum(x, axis=1)), x[0, 0])
+        function g(x) = (sin(x[0, 0]), sum(cos(x), axis=0))
+    """
+    kind = np.float64 if dtype == "f64" else np.float32
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=shape).astype(kind)
+    x[1, 2] *= scale
+    y = x[1] + x[2]
+    compiled, plain = tlang.compile(text, "cpu"), tlang.compile(text, "numpy")
+    tolerance = {"rtol": 1e-9, "atol": 1e-12} if dtype == "f64" else {"rtol": 2e-5, "atol": 1e-3}
+    for found, wanted in zip(compiled.f(x, y)[:3], plain.f(x, y)[:3], strict=True):
+        np.testing.assert_allclose(found, wanted, **tolerance)
+    for found, wanted in zip(compiled.g(x), plain.g(x), strict=True):
+        np.testing.assert_allclose(found, wanted, **tolerance)
+    x[1, 2] = np.inf
+    assert np.isnan(compiled.f(x, y)[0]).sum() == 1
+    assert np.isnan(compiled.f(x, y)[2])

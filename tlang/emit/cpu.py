@@ -9,10 +9,10 @@ combined in their order, so that results do not depend on the number of threads.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from tlang.emit.functions import Names, helpers
+from tlang.emit.functions import BOUNDS, Names, helpers
 from tlang.graph.node import Node
 from tlang.plan.fuse import Gemm, Labels, Nest, Role, Step, is_cheap
 from tlang.plan.views import Access, access
@@ -302,6 +302,7 @@ class _NestWriter:
         self.scopes: list[dict[object, str]] = []
         self.chunks: Chunks | None = None
         self.blocked = False
+        self.bounds: list[float] = []
 
     # ------------------------------------------------------------ places
 
@@ -382,8 +383,7 @@ class _NestWriter:
         loops = self.rows + self.columns
         if not loops:
             out.put(1, "if tid == 0:")
-            self.load_scalars(2)
-            self.body(2, [0])
+            self.twice(2, self.over_rows)
             return
         self.blocked = self.shares()
         outer = loops[0]
@@ -395,7 +395,7 @@ class _NestWriter:
             out.put(1, "if tid == 0:")
             out.put(2, "lo = 0")
             out.put(2, f"hi = {self.size(outer)}")
-            self.chunk(2, "0")
+            self.twice(2, lambda depth: self.chunk(depth, "0"))
             self.combine(2, "1")
             return
         out.need("chunks")
@@ -405,7 +405,7 @@ class _NestWriter:
         out.put(1, "for k in range(tid, m, nt):")
         out.put(2, "lo = k * c")
         out.put(2, "hi = min(n, lo + c)")
-        self.chunk(2, "k")
+        self.twice(2, lambda depth: self.chunk(depth, "k"))
         if self.after:
             out.need("wait")
             out.put(1, "wait(table, nt)")
@@ -420,6 +420,19 @@ class _NestWriter:
             return True
         small = all(d.is_const for d in self.nest.domain)
         return small and _count(self.nest.domain) * self.chunks.cost < 2 * GRAIN
+
+    def twice(self, depth: int, write: Callable[[int], None]) -> None:
+        """Writes lines; and again, with functions that have no bounds, for elements beyond those of ours."""
+        self.bounds = [b for n in self.nest.nodes for f, b in BOUNDS.items() if f"{{{f}}}" in form(n)]
+        if not self.bounds:
+            write(depth)
+            return
+        self.out.put(depth, "far = 0.0")
+        write(depth)
+        self.out.put(depth, f"if not far <= {min(self.bounds)!r}:")
+        self.bounds, self.out.names.exact = [], True
+        write(depth + 1)
+        self.out.names.exact = False
 
     def chunk(self, depth: int, k: str) -> None:
         """The rows from `lo` to `hi`, and the totals of chunk `k` of them."""
@@ -669,6 +682,8 @@ class _NestWriter:
                 group = next(g for g in self.rows + self.columns if labels[-1] in g)
                 index = self.variable(group)
             text = self.scalar(node, inputs, index or "0")
+            if self.bounds and any(f"{{{f}}}" in form(node) for f in BOUNDS):
+                self.out.put(depth, f"far = maximum(far, {_typed(F64, f'abs({inputs[0]})')})")
         name = self.out.name("v")
         self.out.put(depth, f"{name} = {text if _keeps_dtype(node) else _typed(node.dtype, text)}")
         scope[node] = name

@@ -7,6 +7,8 @@ whole range, subnormal numbers, infinities and NaN included; a test measures the
 The methods are the usual ones: `exp` reduces by multiples of ln 2 (Cody and Waite) and takes the minimax
 polynomial of e**r - 1 on [-ln 2 / 2, ln 2 / 2]; `log` splits off the exponent and takes the series of fdlibm
 (Sun Microsystems, 1993) in s = f / (2 + f); `log1p` corrects `log(1 + x)` by what the sum has lost (Kahan).
+`sin` and `cos` subtract a multiple of pi in three parts, each with one rounding (Cody and Waite), and take a
+minimax polynomial of sine on [-pi / 2, pi / 2]; the subtraction is right up to a bound of |x|.
 """
 
 from __future__ import annotations
@@ -21,8 +23,18 @@ _NEEDS = {
     "log": (),
     "log1p": ("log",),
     "softplus": ("exp", "log1p"),
+    "expm1": ("reduced",),
+    "log_mantissa": (),
+    "log2": ("log_mantissa",),
+    "log10": ("log_mantissa",),
+    "sine": (),
+    "sin": ("sine",),
+    "cos": ("sine",),
+    "tan": ("sin", "cos"),
     "reduced": (),
 }
+#: Functions that are right up to a bound of |x|; beyond it, a loop is run again with the C library's.
+BOUNDS = {"sin": 1e9, "cos": 1e9, "tan": 1e9}
 _OWN = {
     # The nearest integer to x / ln 2, as n - 1.5 * 2**52; and e**r - 1 of what is left.
     "reduced": """\
@@ -94,6 +106,81 @@ def softplus_float64(x):
     return select(x <= 0.0, 0.0, x) + log1p_float64(exp_float64(-abs(x)))
 """,
 }
+_OWN |= {
+    "expm1": """\
+@njit(fastmath=set())
+def expm1_float64(x):
+    y = select(x > 710.0, 710.0, x)
+    n, k, p = reduced_float64(select(y < -46.0, -46.0, y))
+    s = power(n, -1.0)
+    e = 2.0 * fma(s, p, s - 0.5)
+    return select(abs(x) < 1e-17, x, e)
+""",
+    # The exponent k, and log m where x = m * 2**k; what x itself decides is decided by `special`.
+    "log_mantissa": """\
+@njit(fastmath=set())
+def log_mantissa_float64(x):
+    small = x < 2.2250738585072014e-308
+    m, k = split(select(small, x * 18014398509481984.0, x))
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    q = z * polynomial(z, (0.6666666666666735, 0.3999999999940942, 0.2857142874366239, 0.22222198432149784,
+        0.1818357216161805, 0.15313837699209373, 0.14798198605116586))
+    h = 0.5 * f * f
+    return select(small, k - 54.0, k), f - (h - s * (h + q))
+
+
+@njit(fastmath=set())
+def log_special_float64(x, r):
+    r = select(x > 1.7976931348623157e308, x, r)
+    r = select(x == 0.0, -np.inf, r)
+    return select(x >= 0.0, r, np.nan)
+""",
+    "log2": """\
+@njit(fastmath=set())
+def log2_float64(x):
+    k, r = log_mantissa_float64(x)
+    return log_special_float64(x, k + fma(r, 1.4426950408889634, r * 2.0355273740931033e-17))
+""",
+    "log10": """\
+@njit(fastmath=set())
+def log10_float64(x):
+    k, r = log_mantissa_float64(x)
+    low = fma(k, 3.694239077158931e-13, r * 0.4342944819032518)
+    return log_special_float64(x, fma(k, 0.30102999566361177, low))
+""",
+    # (-1)**n times the sine of x - k pi, which is at most pi / 2.
+    "sine": """\
+@njit(fastmath=set())
+def sine_float64(x, n, k):
+    r = fma(k, -3.141592653589793, x)
+    r = fma(k, -1.2246467991473532e-16, r)
+    r = fma(k, 2.9947698097183397e-33, r)
+    u = r * r
+    p = polynomial(u, (-0.16666666666666666, 0.008333333333333312, -0.00019841269841253096,
+        2.7557319218661113e-06, -2.5052107553693198e-08, 1.605897324929603e-10, -7.643841865853093e-13,
+        2.729859310147684e-15))
+    return negated(fma(u * r, p, r), n)
+""",
+    "sin": """\
+@njit(fastmath=set())
+def sin_float64(x):
+    n = fma(x, 0.3183098861837907, 6755399441055744.0)
+    return select(x == 0.0, x, sine_float64(x, n, n - 6755399441055744.0))
+""",
+    "cos": """\
+@njit(fastmath=set())
+def cos_float64(x):
+    n = fma(x, 0.3183098861837907, -0.5) + 6755399441055744.0
+    return -sine_float64(x, n, (n - 6755399441055744.0) + 0.5)
+""",
+    "tan": """\
+@njit(fastmath=set())
+def tan_float64(x):
+    return sin_float64(x) / cos_float64(x)
+""",
+}
 _NARROW = """\
 @njit(fastmath=set())
 def {name}_float32(x):
@@ -104,16 +191,18 @@ def {name}_float32(x):
 class Names(dict[str, str]):
     """What the names of scalar forms stand for; functions are found when a form asks for them.
 
-    `dtype` is that of the form's element, `used` the functions of our own that were asked for.
+    `dtype` is that of the form's element, `used` the functions of our own that were asked for. With `exact`
+    those with bounds are the C library's.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.dtype: DType = F64
         self.used: dict[tuple[str, str], None] = {}
+        self.exact = False
 
     def __missing__(self, name: str) -> str:
-        if name not in _OWN:
+        if name not in _OWN or (self.exact and name in BOUNDS):
             return f"math.{name}"
         kind = self.dtype if self.dtype in (F32, F64) else F64
         self.used[name, kind.numpy_name] = None

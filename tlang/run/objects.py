@@ -130,6 +130,13 @@ def _start() -> None:
 
 
 def _compile(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[str]) -> bytes:
+    module, machine = optimised(text, passed, fastmath)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def optimised(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[str]) -> tuple[Any, Any]:
+    """LLVM's module of a text, optimised, and the machine that makes object code or assembly of it."""
     import llvmlite.binding as llvm
     from numba.core import types
     from numba.core.compiler import compile_extra
@@ -167,8 +174,7 @@ def _compile(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[str
         reloc="pic",
         codemodel="default",
     )
-    code: bytes = machine.emit_object(module)
-    return code
+    return module, machine
 
 
 @contextlib.contextmanager
