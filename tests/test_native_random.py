@@ -2,11 +2,13 @@
 
 import ctypes
 from itertools import product
+from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
 
+import tlang
 from tlang.emit.random import helpers, name, per_block
 from tlang.run import rng
 from tlang.run.objects import compile_text, load_object
@@ -207,3 +209,62 @@ def test_a_product_without_flags_is_not_fused(native):
     right = low + width * u
     assert native["affine"](u.ctypes.data, len(u), low, width) == 0
     assert np.array_equal(u, right)
+
+
+DRAWS = """
+stream gen = philox(3)
+random u: f64[1000] ~ gen.uniform(0, 1)
+random v: f32[1001] ~ uniform(-2, 3)
+random z: f64[n] ~ normal(1, 2)
+random k: i64[7] ~ integers(-5, 5)
+random q: u8[n] ~ integers(0, 256)
+random wide: f64[3] ~ normal(0, s)
+tensor x: f64[n]
+shared s: f64 = 2
+function f(x) = (u, v, z + x, k, q) where { update s = s + mean(u) + sum(z) }
+function g() = u[:3]
+function h() = wide
+"""
+
+
+def same(first: Any, second: Any) -> None:
+    for found, wanted in zip(first, second, strict=True):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_allclose(found, wanted, rtol=1e-14)
+
+
+def test_functions_draw_in_kernels() -> None:
+    """The numbers and the states of the interpreter, in single calls and in loops; `hold` keeps a state."""
+    x = np.arange(10.0)
+    compiled, plain = (tlang.compile(DRAWS, backend) for backend in ("cpu", "numpy"))
+    for _ in range(2):
+        same(compiled.f(x), plain.f(x))
+        np.testing.assert_array_equal(compiled.g(), plain.g())
+    same(compiled.repeat(40, "f", x), plain.repeat(40, "f", x))
+    assert not compiled._session.why_slow
+    held = [m.f.copy(hold="u") for m in (compiled, plain)]
+    same(held[0](x), held[1](x))
+    same(compiled.f(x), plain.f(x))
+    for m in (compiled, plain):
+        m.run("repeat 30 { set r = f([1.0, 2.0]) }")
+        m.gen.seed = 7
+        m.run("repeat 30 { set r = f([1.0, 2.0]) }")
+    for variable in ("u", "v", "z", "k", "q"):
+        assert compiled[variable].state == plain[variable].state
+    np.testing.assert_allclose(compiled.s.value, plain.s.value, rtol=1e-12)
+    np.testing.assert_allclose(compiled.h(), plain.h(), rtol=1e-14)
+
+
+def test_draws_do_not_depend_on_threads() -> None:
+    text = """
+        random z: f64[100_000] ~ normal(0, 1)
+        shared s: f64 = 0
+        function f() = () where { update s = s + sum(z) }
+    """
+    found = []
+    for threads in (1, 2):
+        m = tlang.compile(text, "cpu")
+        m._session.threads = threads
+        m.repeat(5, "f")
+        found.append(m.s.value)
+    assert found[0] == found[1]

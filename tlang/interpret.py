@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tlang.errors import TlangError, error, placed
-from tlang.graph.node import Node, toposort
+from tlang.graph.node import LEAVES, Node, toposort
 from tlang.types import Dim, Symbol, Tensor
 
 Array = Any
@@ -74,7 +74,7 @@ class Tape:
         for node in order:
             if node.op.name == "const":
                 self.constants.append((slot[node], constant(node)))
-            elif node.op.name in ("tensor", "shared", "value"):
+            elif node.op.name in LEAVES:
                 self.leaves.append((slot[node], node))
                 leaf_nodes[node.op.name, node.attrs[1:]] = node
         last = {slot[x]: at for at, (_, inputs, _, _) in enumerate(calls) for x in inputs}
@@ -85,7 +85,7 @@ class Tape:
             self.steps.append((call, inputs, slot[made], free, node))
         others = {}
         for n in reads:
-            if n.op.name in ("tensor", "shared", "value") and (n.op.name, n.attrs[1:]) not in leaf_nodes:
+            if n.op.name in LEAVES and (n.op.name, n.attrs[1:]) not in leaf_nodes:
                 others[n.op.name, n.attrs[1:]] = n
         self.others = [n for n in others.values() if any(not d.is_const for d in n.shape)]
 
@@ -94,7 +94,7 @@ class Tape:
         return [
             (self._call(n), n.inputs, n, n)
             for n in toposort(roots)
-            if n.op.name not in ("const", "tensor", "shared", "value")
+            if n.op.name != "const" and n.op.name not in LEAVES
         ]
 
     def _call(self, node: Node) -> Callable[..., Array]:

@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from tlang.emit import random
 from tlang.emit.functions import BOUNDS, Names, helpers
 from tlang.graph.node import Node
-from tlang.plan.fuse import Gemm, Labels, Nest, Role, Step, is_cheap
+from tlang.plan.fuse import Fill, Gemm, Labels, Nest, Role, Step, is_cheap
 from tlang.plan.views import Access, access
 from tlang.types import BOOL, F32, F64, ONE, Dim, DType, Symbol
 
@@ -24,6 +25,8 @@ GRAIN = 32768
 MOST_CHUNKS, FEWEST_ROWS = 64, 64
 #: What calls a function costs about so many times an addition.
 CALL_COST = 8
+#: And so much a random number.
+DRAW_COST = 16
 #: Rows that are done together where several share what they read or add to.
 BLOCK = 4
 
@@ -139,6 +142,7 @@ class _Writer:
     addresses: dict[Node | Temporary, str] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     steps: dict[Temporary, int] = field(default_factory=dict)
+    draws: dict[tuple[str, str], None] = field(default_factory=dict)
     count: int = 0
     uses_blas: bool = False
 
@@ -157,6 +161,8 @@ class _Writer:
                 self.steps.update(dict.fromkeys(nest.temporaries.values(), number))
             elif isinstance(step, Gemm):
                 self.gemm(step)
+            elif isinstance(step, Fill):
+                self.fill(step)
             else:
                 raise AssertionError(step)
             arrays = list(dict.fromkeys([*self.pointers, *self.addresses]))
@@ -165,6 +171,7 @@ class _Writer:
             calls.append((self.function(entry, arrays), list(self.sizes), arrays, step.late))
         slot: dict[object, int] = {x: HEADER + k for k, x in enumerate([*self.symbols, *self.arrays])}
         text = "".join(_PRELUDE[name] + "\n\n" for name in self.prelude) + helpers(self.names)
+        text += random.helpers(self.draws)
         text += "".join(f"@apart\ndef {name}{body}\n\n" for body, name in self.functions.items())
         text += self.entry(entry, [(f, [slot[x] for x in (*s, *a)], late) for f, s, a, late in calls])
         return Code(text, entry, tuple(self.symbols), tuple(self.arrays), self.steps, self.uses_blas)
@@ -268,6 +275,36 @@ class _Writer:
             f"np.{node.dtype.numpy_name}(1), {a}, {lda}, {b}, {ldb}, np.{node.dtype.numpy_name}(0), "
             f"{c}, max(1, {self.dim(n)}))",
         )
+
+    def fill(self, step: Fill) -> None:
+        """Random numbers: each chunk by one thread; where a draw is cut makes no difference."""
+        node = step.node
+        pair = node.attr("distribution"), node.dtype.numpy_name
+        self.draws[pair] = None
+        (state,) = node.inputs
+        size = np_size(node.dtype)
+        bounds = "".join(f", {_word(b)}" for b in node.attr("bounds"))
+        self.put(1, f"n = {self.product(node.shape)}")
+        self.put(1, f"c, m = {self.need('chunks')}(n, n * {DRAW_COST}, 1)")
+        self.put(1, "for k in range(tid, m, nt):")
+        self.put(2, "lo = k * c")
+        self.put(2, "hi = min(n, lo + c)")
+        words = self.array(state)
+        self.put(
+            2,
+            f"{random.name(*pair)}({self.address(node)} + {size} * lo, lo, hi - lo, "
+            f"{words}[0], {words}[1]{bounds})",
+        )
+
+
+def np_size(dtype: DType) -> int:
+    """The bytes of an element of a number."""
+    return int("".join(filter(str.isdigit, dtype.numpy_name))) // 8
+
+
+def _word(value: int) -> int:
+    """An integer as a 64-bit word with a sign."""
+    return (value + 2**63) % 2**64 - 2**63
 
 
 @dataclass(frozen=True, slots=True)

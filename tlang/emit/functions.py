@@ -31,6 +31,7 @@ _NEEDS = {
     "sin": ("sine",),
     "cos": ("sine",),
     "tan": ("sin", "cos"),
+    "scaled": (),
     "reduced": (),
 }
 #: Functions that are right up to a bound of |x|; beyond it, a loop is run again with the C library's.
@@ -181,6 +182,11 @@ def tan_float64(x):
     return sin_float64(x) / cos_float64(x)
 """,
 }
+_OWN["scaled"] = """\
+@njit(fastmath=set())
+def scaled_float64(u, low, width):
+    return low + width * u
+"""
 _NARROW = """\
 @njit(fastmath=set())
 def {name}_float32(x):
@@ -220,6 +226,8 @@ def helpers(names: Names) -> str:
 
     for name, kind in names.used:
         add(name)
-        if kind == "float32":
+        if kind == "float32" and name == "scaled":  # each operation is rounded
+            texts[_OWN[name].replace("float64", "float32")] = None
+        elif kind == "float32":
             texts[_NARROW.format(name=name)] = None
     return "".join(f"{text}\n\n" for text in texts)

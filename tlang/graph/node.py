@@ -84,6 +84,9 @@ class Op:
         return f"Op({self.name})"
 
 
+#: The operations whose values are given from outside.
+LEAVES = frozenset({"tensor", "shared", "value", "stream"})
+
 #: The one table: every operation by name. The files of `tlang.graph.ops` fill it.
 OPS: dict[str, Op] = {}
 

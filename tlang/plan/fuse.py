@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from tlang.graph.node import LEAVES as GIVEN
 from tlang.graph.node import Node, rebuild, toposort
 from tlang.graph.ops.rules import normal_axes
 from tlang.plan.views import Access, access
@@ -32,7 +33,7 @@ STREAMS = 24
 #: How many stages a row passes through at most.
 STAGES = 6
 #: Operations that are not computed: their values are given.
-LEAVES = frozenset({"const", "tensor", "shared", "value"})
+LEAVES = GIVEN | {"const"}
 
 #: For each axis of a node the axis of the domain that it is; None for an axis of size 1.
 Labels: TypeAlias = tuple[int | None, ...]
@@ -125,7 +126,29 @@ class Alone:
         return (self.node,)
 
 
-Step: TypeAlias = Nest | Gemm | Alone
+@dataclass(frozen=True, slots=True, eq=False)
+class Fill:
+    """Numbers of a random stream."""
+
+    node: Node
+    late: bool = False
+
+    @property
+    def outputs(self) -> tuple[Node, ...]:
+        """The one value that is kept."""
+        return (self.node,)
+
+
+Step: TypeAlias = Nest | Gemm | Fill | Alone
+
+
+def inputs_of(step: Step) -> list[Node]:
+    """What a step reads."""
+    if isinstance(step, Nest):
+        return [b for b, _ in step.reads]
+    if isinstance(step, Gemm):
+        return [step.left.base, step.right.base]
+    return list(step.node.inputs)
 
 
 def lower(roots: Sequence[Node]) -> list[Node]:
@@ -261,7 +284,10 @@ class _Fusion:
         return wanted
 
     def _native(self, node: Node) -> bool:
-        return not why_not(node, self.known) or self._gemm(node) is not None
+        return not why_not(node, self.known) or self._gemm(node) is not None or self._is_fill(node)
+
+    def _is_fill(self, node: Node) -> bool:
+        return node.op.name == "unit" and _settled(node, self.known)
 
     # ------------------------------------------------------------ placing
 
@@ -271,6 +297,8 @@ class _Fusion:
         gemm = self._gemm(node)
         if gemm is not None:
             self._add(Gemm(node, *gemm, late), [self._land(v.base) for v in gemm])
+        elif self._is_fill(node):
+            self._add(Fill(node, late), node.inputs)
         elif why_not(node, self.known):
             self._add(Alone(node, late), [self._land(x) for x in node.inputs])
         elif node.op.reduce:
@@ -701,6 +729,8 @@ def show(steps: Sequence[Step]) -> str:
                 _called(v.base) + (".T" if v.axes == (1, 0) else "") for v in (step.left, step.right)
             )
             lines.append(f"{number}: gemm {sides}: {step.node.type}{late}")
+        elif isinstance(step, Fill):
+            lines.append(f"{number}: draw {step.node.attr('distribution')}: {step.node.type}{late}")
         else:
             reason = why_not(step.node) or "only the run knows its size"
             lines.append(f"{number}: numpy {step.node.op.name}: {step.node.type}{late}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ import numpy as np
 from tlang.emit.cpu import BLOCK, HEADER, SIGNATURE, Code, Temporary, chunk, code
 from tlang.graph.node import Node
 from tlang.interpret import Call, Draw, Leaf, Sizes, Tape
-from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, lower
+from tlang.plan.draws import lower_draws
+from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, inputs_of, lower
 from tlang.run import blas
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError
@@ -186,10 +187,7 @@ def _lifetimes(steps: Sequence[Step], made: Code) -> dict[Node | Temporary, tupl
     for at, step in enumerate(steps):
         for x in step.outputs:
             where[x] = at, at
-        reads = [b for b, _ in step.reads] if isinstance(step, Nest) else []
-        if isinstance(step, Gemm):
-            reads = [step.left.base, step.right.base]
-        for x in reads:
+        for x in inputs_of(step):
             if x in where:
                 where[x] = where[x][0], at
     for a in made.arrays:
@@ -232,17 +230,22 @@ def _layout(sizes: Mapping[Any, int], lifetimes: Mapping[Any, tuple[int, int]]) 
 class CompiledTape(Tape):
     """A tape of segments; what has no compiled form is its NumPy call.
 
-    `state` are the roots that are new values of shared tensors and states of draws.
+    `state` are the roots that are new values of shared tensors; `philox` the states of that generator, whose
+    draws may be compiled.
     """
 
     def __init__(
-        self, roots: Sequence[Node], reads: Sequence[Node] = (), state: Sequence[Node] | None = None
+        self,
+        roots: Sequence[Node],
+        reads: Sequence[Node] = (),
+        state: Sequence[Node] | None = None,
+        philox: Collection[str] = (),
     ) -> None:
         self.failed: list[str] = []
         self.given = roots, reads
         self._reference: Tape | None = None
         self.reads = reads
-        both = lower([*roots, *(state or ())])
+        both = lower(lower_draws([*roots, *(state or ())], philox))
         self.state = None if state is None else both[len(roots) :]
         super().__init__(both[: len(roots)], reads)
 
@@ -261,7 +264,7 @@ class CompiledTape(Tape):
         self.segment: Segment | None = None
         self.native = all(not isinstance(s, Alone) for steps in segments for s in steps)
         for at, steps in enumerate(segments):
-            rest = {x for later in segments[at + 1 :] for x in _needs(later)} | set(roots)
+            rest = {x for later in segments[at + 1 :] for step in later for x in inputs_of(step)} | set(roots)
             if isinstance(steps[0], Alone):
                 calls += [
                     (self._call(s.node), s.node.inputs, s.node, s.node) for s in steps if isinstance(s, Alone)
@@ -295,19 +298,6 @@ class CompiledTape(Tape):
             if self._reference is None:
                 self._reference = Tape(*self.given)
             return self._reference.run(leaf, draw)
-
-
-def _needs(steps: Sequence[Step]) -> list[Node]:
-    """What steps read."""
-    found: list[Node] = []
-    for step in steps:
-        if isinstance(step, Nest):
-            found += [b for b, _ in step.reads]
-        elif isinstance(step, Gemm):
-            found += [step.left.base, step.right.base]
-        else:
-            found += step.node.inputs
-    return found
 
 
 def _item(k: int) -> Callable[..., Array]:

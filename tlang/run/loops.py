@@ -23,12 +23,14 @@ from tlang.graph.node import Function, Node, toposort
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
 from tlang.run.build import CompiledTape, Frame, Unfit, address, aligned, build
 from tlang.run.objects import ObjectError
+from tlang.run.rng import PhiloxState
+from tlang.run.state import state_words
 
 if TYPE_CHECKING:
     from tlang.run.session import Session
 
 Array = Any
-#: A variable of the loop: "shared" or "value", and its name.
+#: A variable of the loop: "shared", "value" or "stream", and its name.
 Name = tuple[str, str]
 #: So long a loop stays in compiled code: then Python looks for Ctrl-C and shows progress.
 SLICE = 0.05
@@ -80,6 +82,7 @@ class NativeLoop:
         self.sets: dict[str, tuple[str, plans.Target]] = {}
         self.records: list[tuple[plans.Target, tuple[str, ...], list[str]]] = []
         self.updated: set[str] = set()
+        self.streams: set[str] = set()
         self.counter = counter
         self.given: list[str] = []
         self.changing: set[Name] = set()
@@ -138,6 +141,8 @@ class NativeLoop:
                 array = base[start : start + step]
             elif kind == "shared":
                 array = self.session.shared_value(key, None)
+            elif kind == "stream":
+                array = state_words(self.session.streams.state(key))
             elif key in self.session.values:
                 array = self.session.values[key]
             else:
@@ -146,7 +151,7 @@ class NativeLoop:
                 raise Foreign(f"`{key}` is not an array")
             array = np.asarray(array)
             if key not in self.moving and (
-                kind == "shared" or not array.flags.c_contiguous or address(array) % 64 or not array.ndim
+                kind != "value" or not array.flags.c_contiguous or address(array) % 64 or not array.ndim
             ):
                 held = aligned(array.shape, array.dtype)
                 held[...] = array
@@ -256,8 +261,6 @@ class NativeLoop:
     def call(self, function: Any, given: Mapping[str, str], wanted: bool) -> list[str]:
         """A call of a function, and the exchange of what it updates."""
         session = self.session
-        if function.draws:
-            raise Foreign(f"`{function.name}` draws")
         tape = session.compiled(function)
         arguments = {}
         for p in function.params:
@@ -269,12 +272,15 @@ class NativeLoop:
         def found(leaf: Node) -> str:
             if leaf.op.name == "tensor":
                 return arguments[leaf.attr("name")]
-            variable = self.variable(("shared", leaf.attr("name")))
-            key = f"shared:{leaf.attr('name')}"
+            variable = self.variable((leaf.op.name, leaf.attr("name")))
+            key = f"{leaf.op.name}:{leaf.attr('name')}"
             self.results[key] = (variable.cell, variable.arrays[0])
             return key
 
         results = self.compute(tape, found, wanted)
+        for state in function.advances:
+            self.emit(driver.ADD, address(self.variable(("stream", state)).arrays[0]) + 8, 1)
+            self.streams.add(state)
         count = len(function.outputs)
         for at, source in enumerate(results[:count]):
             if source.startswith("shared:") and source.removeprefix("shared:") in function.updates:
@@ -409,6 +415,9 @@ class NativeLoop:
         session = self.session
         fresh = {key: self.current(self.variables["shared", key]) for key in self.updated}
         session.shared = {**session.shared, **fresh}
+        for key in self.streams:
+            words = self.variables["stream", key].arrays[0].view(np.uint64)
+            session.streams.states[key] = PhiloxState(*words.tolist())
         for name, (source, target) in self.sets.items():
             session.store_value(name, self.result(source), target.type, target.span)
         for target, fields, sources in self.records:

@@ -73,6 +73,12 @@ def philox_state(seed: int, name: str) -> PhiloxState:
     return PhiloxState(splitmix64(fnv1a64(name.encode()) + splitmix64(seed)), 0)
 
 
+def next_draw(state: State) -> PhiloxState:
+    """A Philox state after one draw."""
+    assert isinstance(state, PhiloxState)
+    return replace(state, counter=(state.counter + 1) & _MASK64)
+
+
 def fnv1a64(data: bytes) -> int:
     """The 64-bit FNV-1a hash (Fowler, Noll, Vo; RFC 9923): for each byte, xor it in, then multiply."""
     value = 0xCBF29CE484222325
@@ -399,7 +405,7 @@ def draw(
                 raise InvalidParameter(distribution, name, value[~right][0].item(), expected)
         if isinstance(state, PhiloxState):
             numbers = row.philox(state, shape, dtype, *values)
-            return numbers, replace(state, counter=(state.counter + 1) & _MASK64)
+            return numbers, next_draw(state)
         gen = _restored(state)
         wide = [p.astype(np.float64) if dtype.kind == "f" else p for p in values]
         return np.array(row.mt19937(gen, shape, *wide), dtype), _saved(gen)

@@ -23,10 +23,10 @@ from tlang.elaborate.program import Host, Program
 from tlang.elaborate.scope import RandomDef, RecordType, SharedDef, StreamDef, Unit, ValueDef
 from tlang.elaborate.values import Dynamic, StateRef, Text
 from tlang.errors import Label, TlangError, error, join_errors, labelled
-from tlang.graph.node import Function, Node, Param
+from tlang.graph.node import Function, Node, Param, toposort
 from tlang.interpret import Tape, bind_sizes, constant
 from tlang.run import rng
-from tlang.run.state import Streams, draw
+from tlang.run.state import Streams, draw, state_words
 from tlang.run.text import format_value
 from tlang.source import Source, Span
 from tlang.syntax import ast
@@ -215,6 +215,8 @@ class Session(Host):
         def leaf(node: Node) -> Array:
             if node.op.name == "tensor":
                 return inputs[node.attr("name")]
+            if node.op.name == "stream":
+                return state_words(self.streams.state(node.attr("name")))
             return self.shared_value(node.attr("name"), node.span)
 
         def drawn(node: Node, params: Sequence[Array], shape: tuple[int, ...]) -> Array:
@@ -237,7 +239,7 @@ class Session(Host):
         if updates:
             self.shared = {**self.shared, **updates}
         for key in function.advances:
-            self.streams.states[key] = after[key]
+            self.streams.states[key] = after[key] if key in after else rng.next_draw(self.streams.state(key))
         return tuple(results[:count])
 
     def tape(self, function: Function) -> Tape:
@@ -253,11 +255,24 @@ class Session(Host):
 
     def compiled(self, function: Function) -> CompiledTape:
         """The compiled form of a function's calls."""
+        from tlang.plan.draws import is_native
         from tlang.run.build import CompiledTape
 
         tape = self._compiled.get(function)
         if tape is None:
-            tape = CompiledTape(function.roots(), _leaves_of(function), function.state())
+            philox = {
+                n.attr("state")
+                for n in toposort(function.roots())
+                if n.op.name == "draw" and isinstance(self.streams.state(n.attr("state")), rng.PhiloxState)
+            }
+            drawn = [n for n in function.draws if n.attr("state") not in philox or not is_native(n)]
+            state = [*function.updates.values(), *drawn]
+            tape = CompiledTape(
+                [*function.outputs, *state],
+                _leaves_of(function),
+                state if function.has_effects else None,
+                philox,
+            )
             if tape.is_built:
                 self._compiled[function] = tape
         return tape

@@ -128,3 +128,11 @@ def draw(
             "R140", node.span, name=e.distribution, parameter=e.name, value=e.value, wanted=e.expected
         ) from None
     return numbers if shape else numbers[()], after
+
+
+def state_words(state: rng.State) -> Array:
+    """A Philox state for kernels: key and counter, as int64[2]."""
+    assert isinstance(state, rng.PhiloxState)
+    import numpy as np
+
+    return np.array([state.key, state.counter], np.uint64).view(np.int64)

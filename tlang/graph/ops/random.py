@@ -106,3 +106,45 @@ operation(
     public=False,
     cut="a draw",
 )
+
+
+def _scaled_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    """The type of u, a tensor of floats."""
+    if inputs[0].dtype.kind != "f":
+        raise error("T160", name="scaled", found=inputs[0].type)
+    return inputs[0].type
+
+
+# What a draw is for kernels: see `tlang.plan.draws`.
+
+operation(
+    "stream",
+    "",
+    lambda solver, inputs, kind, **rest: kind,
+    None,
+    grad=None,
+    cut="a state",
+    doc="The key and the counter of a Philox state.",
+    public=False,
+)
+operation(
+    "unit",
+    "stream",
+    lambda solver, inputs, kind, **rest: kind,
+    None,
+    grad=None,
+    cut="a draw",
+    doc="Numbers of the standard form of a distribution.",
+    public=False,
+)
+operation(
+    "scaled",
+    "u, low, width",
+    _scaled_rule,
+    lambda np, u, low, width: low + width * u,
+    grad=None,
+    cut="a draw",
+    doc="`low + width * u`, each operation rounded.",
+    public=False,
+    scalar="{scaled}({0}, {1}, {2})",
+)
