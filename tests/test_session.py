@@ -301,3 +301,64 @@ def test_results_share_no_memory(backend: str) -> None:
         x[...] = 8
         np.testing.assert_array_equal(m.s.value, np.arange(6000.0).reshape(3, 2000)[:, :3])
         assert not np.shares_memory(m.g(x), x)
+
+
+def test_quick_calls_mean_the_same() -> None:
+    """A call like the one before takes a short way; whatever differs takes the usual one."""
+    text = """
+        tensor a: f64
+        tensor k: i64
+        tensor x: f64[n]
+        tensor y: f32[n, 2]
+        shared s: f64 = 0
+        shared w: f64[n] = [1.0, 2.0, 3.0]
+        function scalars(a, k) = a * k + s
+        function acc(a) = s where { update s = s + a }
+        function arrays(x, y) = (x * sum(y), w, sum(x)) where { update w = w + x }
+        function default(a, k = 2) = a + k
+        function nothing(a) = () where { update s = s + a }
+    """
+    m, plain = tlang.compile(text, "cpu"), tlang.compile(text, "numpy")
+    x, y = np.arange(3.0), np.ones((3, 2), np.float32)
+    calls = [
+        ("scalars", (1.5, 2)),
+        ("scalars", (2.5, 3)),
+        ("scalars", (2, 3)),
+        ("scalars", (np.float32(2.5), np.int8(3))),
+        ("scalars", (1, 2**62)),
+        ("acc", (1.0,)),
+        ("acc", (2.0,)),
+        ("acc", (np.float64(3.0),)),
+        ("arrays", (x, y)),
+        ("arrays", (x, y)),
+        ("arrays", (x[::-1], y)),
+        ("arrays", ([1, 2, 3], y)),
+        ("arrays", (x, y[:, ::-1])),
+        ("default", (1.0,)),
+        ("default", (1.0, 5)),
+        ("nothing", (1.0,)),
+        ("nothing", (1.0,)),
+    ]
+    for _ in range(2):
+        for name, args in calls:
+            found, wanted = m[name](*args), plain[name](*args)
+            assert type(found).__name__ == type(wanted).__name__
+            for f, w in (
+                zip(np.atleast_1d(found), np.atleast_1d(wanted), strict=True) if name != "arrays" else ()
+            ):
+                assert f == w
+            if name == "arrays":
+                for f, w in zip(found, wanted, strict=True):
+                    np.testing.assert_allclose(f, w, rtol=1e-12)
+                    assert type(f) is type(w)
+    for bad in ((1.5, 2**63), (1.5, 2.5), ("a", 1), (1.5,), (1.5, 2, 3), (np.ones(2), 1)):
+        with pytest.raises(tlang.TlangError):
+            m.scalars(*bad)
+    assert m.acc._fast is not None
+    before = m.acc(0.0)
+    m.s.value = 100.0
+    assert m.acc(0.0) == 100.0 != before
+    m.w.value = np.ones(5)
+    assert m.arrays(np.ones(5), np.ones((5, 2), np.float32))[0].shape == (5,)
+    with pytest.raises(tlang.TlangError):
+        m.arrays(x, y)
