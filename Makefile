@@ -7,6 +7,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 TEST := $(VENV)/.installed-test
+BENCH := $(VENV)/.installed-bench
 
 PYTHON  :=
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python
@@ -38,8 +39,8 @@ format: $(TEST) ## format the Python files and sort their imports
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-bench: $(CORE) ## time tlang against plain NumPy, side by side
-	@$(BIN)/python tests/bench/interpreter.py
+bench: $(BENCH) ## time tlang beside NumPy, numexpr, PyTensor and JAX, in one run
+	@$(BIN)/python tests/bench/run.py
 
 clean: ## remove .venv, caches and build outputs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
@@ -72,4 +73,9 @@ $(CORE): pyproject.toml | $(BIN)/python
 $(TEST): pyproject.toml | $(BIN)/python
 	@echo "installing tlang and what its tests need into $(VENV)"
 	@$(PIP) install --editable '.[test]'
+	@touch $(CORE) $@
+
+$(BENCH): pyproject.toml | $(BIN)/python
+	@echo "installing tlang and its peers into $(VENV)"
+	@$(PIP) install --editable '.[bench]'
 	@touch $(CORE) $@

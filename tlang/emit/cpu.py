@@ -115,6 +115,8 @@ class Code:
 HEADER = 2
 #: How many calls a function has at most: the time to compile one grows faster than its length.
 MOST_CALLS = 64
+#: Among more steps than these some are likely to differ in their constants alone.
+FEW_STEPS = 12
 
 
 def code(steps: Sequence[Step], entry: str = "step") -> Code:
@@ -140,7 +142,9 @@ class _Writer:
     sizes: dict[Symbol, str] = field(default_factory=dict)
     pointers: dict[Node | Temporary, str] = field(default_factory=dict)
     addresses: dict[Node | Temporary, str] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
+    lifts: bool = False
     steps: dict[Temporary, int] = field(default_factory=dict)
     draws: dict[tuple[str, str], None] = field(default_factory=dict)
     count: int = 0
@@ -148,9 +152,10 @@ class _Writer:
 
     def code(self, steps: Sequence[Step], entry: str) -> Code:
         """Writes a function for each kind of step, and the entry, which calls them in order."""
-        calls: list[tuple[str, list[Symbol], list[Node | Temporary], bool]] = []
+        calls: list[tuple[str, list[Symbol], list[Node | Temporary], list[str], bool]] = []
+        self.lifts = len(steps) > FEW_STEPS
         for number, step in enumerate(steps):
-            for local in (self.lines, self.dims, self.sizes, self.pointers, self.addresses):
+            for local in (self.lines, self.dims, self.sizes, self.pointers, self.addresses, self.constants):
                 local.clear()
             self.count = 0
             if isinstance(step, Nest):
@@ -168,12 +173,15 @@ class _Writer:
             arrays = list(dict.fromkeys([*self.pointers, *self.addresses]))
             self.arrays.update(dict.fromkeys(arrays))
             self.symbols.update(dict.fromkeys(self.sizes))
-            calls.append((self.function(entry, arrays), list(self.sizes), arrays, step.late))
+            constants = list(self.constants)
+            calls.append((self.function(entry, arrays), list(self.sizes), arrays, constants, step.late))
         slot: dict[object, int] = {x: HEADER + k for k, x in enumerate([*self.symbols, *self.arrays])}
         text = "".join(_PRELUDE[name] + "\n\n" for name in self.prelude) + helpers(self.names)
         text += random.helpers(self.draws)
         text += "".join(f"@apart\ndef {name}{body}\n\n" for body, name in self.functions.items())
-        text += self.entry(entry, [(f, [slot[x] for x in (*s, *a)], late) for f, s, a, late in calls])
+        text += self.entry(
+            entry, [(f, [*(str(slot[x]) for x in (*s, *a)), *c], late) for f, s, a, c, late in calls]
+        )
         return Code(text, entry, tuple(self.symbols), tuple(self.arrays), self.steps, self.uses_blas)
 
     def function(self, entry: str, arrays: Sequence[Node | Temporary]) -> str:
@@ -190,6 +198,7 @@ class _Writer:
             if array in self.pointers:
                 head.append(f"    {self.pointers[array]} = {array.dtype.numpy_name}_at(t[u{k}])")
             given.append(f"u{k}")
+        given += self.constants.values()
         self.put(1, f"{self.need('wait')}(table, nt)")
         text = "\n".join([f"({', '.join(['table', 'tid', 'nt', *given])}):", *head, *self.lines]) + "\n"
         return self.shared(entry, text)
@@ -198,12 +207,12 @@ class _Writer:
         """The name of a function with parameters and body `text`, one for all that are the same."""
         return self.functions.setdefault(text, f"{kind}_{len(self.functions)}")
 
-    def entry(self, name: str, calls: Sequence[tuple[str, list[int], bool]]) -> str:
+    def entry(self, name: str, calls: Sequence[tuple[str, list[str], bool]]) -> str:
         """The function that calls those of the steps; a long one is in parts, which compile faster."""
         parts: list[str] = []
         lines: list[str] = []
         late = False
-        for number, (function, slots, is_late) in enumerate(calls):
+        for number, (function, given, is_late) in enumerate(calls):
             if len(lines) >= MOST_CALLS and not late and not is_late:
                 part = f"{name}_part{len(parts)}"
                 parts.append("\n".join(["@apart", f"def {part}(table, tid, nt):", *lines]) + "\n\n\n")
@@ -211,7 +220,7 @@ class _Writer:
             if is_late and not late:
                 late = True
                 lines += ["    if last == 0:", "        return 0"]
-            lines.append(f"    {function}({', '.join(['table', 'tid', 'nt', *map(str, slots)])})  # {number}")
+            lines.append(f"    {function}({', '.join(['table', 'tid', 'nt', *given])})  # {number}")
         whole = [f"    {name}_part{k}(table, tid, nt)" for k in range(len(parts))] + lines
         return (
             "".join(parts) + "\n".join([f"def {name}(table, tid, nt, last):", *whole, "    return 0"]) + "\n"
@@ -256,6 +265,13 @@ class _Writer:
     def address(self, array: Node) -> str:
         """The variable that has the address of an array."""
         return self.addresses.setdefault(array, f"a{len(self.addresses)}")
+
+    def constant(self, node: Node) -> str:
+        """A constant: its text, or among many steps a parameter, so that more of them are the same."""
+        text = _constant(node)
+        if not self.lifts or node.dtype not in (F32, F64):
+            return text
+        return self.constants.setdefault(text, f"c{len(self.constants)}")
 
     def gemm(self, step: Gemm) -> None:
         """A call of BLAS, by the first thread (which has threads of its own)."""
@@ -705,7 +721,7 @@ class _NestWriter:
             if i in node.op.shape_only:
                 inputs.append("")
             elif _is_literal(x):
-                inputs.append(_constant(x))
+                inputs.append(self.out.constant(x))
             else:
                 inputs.append(scope[view.base] if view.base in self.nest.labels else scope[view.base, view])
         if node.op.extent is not None:

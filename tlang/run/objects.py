@@ -190,12 +190,19 @@ def _without_engine(apart: Collection[str]) -> Iterator[None]:
     context: Any = cpu_target.target_context
     codegen: Any = context.codegen()
     usual = codegen._library_class
+    kept = {f"{_MODULE}{len(name)}{name}" for name in apart}
 
     class Library(usual):  # type: ignore[misc, valid-type]
         """Code that serves to be linked into other code: what all of it is made of is optimised once."""
 
         def finalize(self) -> None:
             self._finalized = True
+
+        def add_ir_module(self, ir_module: Any) -> None:
+            for function in ir_module.functions:
+                if not function.is_declaration and any(map(function.name.__contains__, kept)):
+                    function.attributes.add("noinline")
+            super().add_ir_module(ir_module)
 
         def _get_module_for_linking(self) -> Any:
             """For code that Numba compiles for others later: with all that it calls."""
@@ -216,12 +223,9 @@ def _without_engine(apart: Collection[str]) -> Iterator[None]:
                     if other not in seen:
                         seen.add(other)
                         todo.append(other)
-            kept = {f"{_MODULE}{len(name)}{name}" for name in apart}
             for function in self._final_module.functions:
                 if not function.is_declaration and not function.name.startswith(_PREFIX):
                     function.linkage = "internal"
-                    if any(map(function.name.__contains__, kept)):
-                        function.add_function_attribute("noinline")
             self._optimize_final_module()
             self._final_module.verify()
             return self._final_module

@@ -257,27 +257,35 @@ class Session(Host):
 
     def compiled(self, function: Function) -> CompiledTape:
         """The compiled form of a function's calls."""
-        from tlang.plan.draws import is_native
         from tlang.run.build import CompiledTape
 
         tape = self._compiled.get(function)
         if tape is None:
-            philox = {
-                n.attr("state")
-                for n in toposort(function.roots())
-                if n.op.name == "draw" and isinstance(self.streams.state(n.attr("state")), rng.PhiloxState)
-            }
-            drawn = [n for n in function.draws if n.attr("state") not in philox or not is_native(n)]
-            state = [*function.updates.values(), *drawn]
-            tape = CompiledTape(
-                [*function.outputs, *state],
-                _leaves_of(function),
-                state if function.has_effects else None,
-                philox,
-            )
+            tape = CompiledTape(*self.to_compile(function))
             if tape.is_built:
                 self._compiled[function] = tape
         return tape
+
+    def to_compile(self, function: Function) -> tuple[list[Node], list[Node], list[Node] | None, set[str]]:
+        """What a function's compiled form computes: roots, reads, roots that are state, Philox states.
+
+        Draws that kernels make need no root of their own: their state moves on by a count.
+        """
+        from tlang.plan.draws import is_native
+
+        philox = {
+            n.attr("state")
+            for n in toposort(function.roots())
+            if n.op.name == "draw" and isinstance(self.streams.state(n.attr("state")), rng.PhiloxState)
+        }
+        drawn = [n for n in function.draws if n.attr("state") not in philox or not is_native(n)]
+        state = [*function.updates.values(), *drawn]
+        return (
+            [*function.outputs, *state],
+            _leaves_of(function),
+            state if function.has_effects else None,
+            philox,
+        )
 
     def loop_tape(
         self, key: object, roots: Sequence[Node], reads: Sequence[Node], state: Sequence[Node] | None

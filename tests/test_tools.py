@@ -1,0 +1,81 @@
+"""`tlang emit` and `tlang doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tlang.errors import TlangError
+from tlang.run.files import read_source
+from tlang.source import Source
+from tlang.tools import doctor
+from tlang.tools.cli import main
+from tlang.tools.emit import STAGES, emit
+
+PROGRAMS = Path(__file__).parent.parent / "programs"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", ["logistic_regression", "layers"])
+def test_stages(stage: str, name: str, golden: Callable[[str, str], None]) -> None:
+    path = str(PROGRAMS / f"{name}.tl")
+    golden(f"emit/{name}.{stage}.txt", emit(read_source(path, path), stage) + "\n")
+
+
+@pytest.mark.parametrize("path", sorted(PROGRAMS.glob("*.tl")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_program_has_stages(path: Path, stage: str) -> None:
+    assert emit(read_source(str(path), str(path)), stage) or stage != "ast"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_unknown_names(stage: str) -> None:
+    source = Source("<text>", "tensor x: f64[n]\nfunction double(x) = 2 * x\n")
+    assert "double" in emit(source, stage, "double")
+    with pytest.raises(TlangError, match="A110"):
+        emit(source, stage, "doubl")
+
+
+def test_emit_imports_no_numba() -> None:
+    command = [sys.executable, "-X", "importtime", "-c", "from tlang.tools.cli import main; main()", "emit"]
+    done = subprocess.run(
+        [*command, "--stage", "code", str(PROGRAMS / "logistic_regression.tl")],
+        capture_output=True,
+        text=True,
+    )
+    assert "def step_" in done.stdout
+    assert "numba" not in done.stderr
+
+
+def test_a_healthy_computer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TLANG_CACHE_DIR", str(tmp_path))
+    status = main(["doctor", "--json"])
+    found = {f["what"]: f for f in json.loads(capsys.readouterr().out)}
+    assert found["object code"]["found"].startswith("compiled and loaded")
+    assert "0 kernels" in found["cache"]["found"]
+    assert status == int(any(f["advice"] for f in found.values()))
+    main(["doctor"])
+    assert "object code" in capsys.readouterr().out
+
+
+def test_problems_come_with_advice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object) -> object:
+        raise doctor.ObjectError("cannot load: no")
+
+    monkeypatch.setattr(doctor, "load_object", broken)
+    monkeypatch.setattr(doctor.blas, "symbols", dict)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.count("->") >= 3
+    assert "! object code" in shown

@@ -1,0 +1,128 @@
+"""The body of `tlang emit`: what the compiler makes of a program, stage by stage. Nothing runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from tlang.elaborate.scope import FunctionDef
+from tlang.errors import did_you_mean, error
+from tlang.graph.node import Function, Node, toposort
+from tlang.run.session import Session
+from tlang.source import Source, Span
+from tlang.syntax.parse import parse
+
+STAGES = ("ast", "graph", "plan", "code")
+
+
+def emit(source: Source, stage: str, name: str | None = None, unused: str = "error") -> str:
+    """A stage of a function, or of all functions of a program; the syntax tree is that of its items."""
+    tree = parse(source)
+    if stage == "ast":
+        items = [x for x in tree.statements if name is None or _called(x) == name]
+        if not items:
+            raise _unknown(name, filter(None, map(_called, tree.statements)))
+        return "\n".join("\n".join(_tree(x)) for x in items)
+    session = Session(source, unused=unused)
+    for command in session.declare(tree):
+        session.try_initialise(command)
+    found = {k: d for k, d in session.unit.scope.names.items() if isinstance(d, FunctionDef)}
+    if name is not None and name not in found:
+        raise _unknown(name, found)
+    chosen = list(found) if name is None else [name]
+    return "\n\n".join(_stage(session, session.program.function(found[k]), stage) for k in chosen)
+
+
+def _unknown(name: str | None, known: Any) -> Exception:
+    near = did_you_mean(name or "", list(known))
+    return error("A110", name=name, hint=f"did you mean `{near}`?" if near else None)
+
+
+def _called(item: Any) -> str | None:
+    name = getattr(item, "name", None)
+    name = getattr(name, "id", name)
+    return name if isinstance(name, str) else None
+
+
+def _stage(session: Session, function: Function, stage: str) -> str:
+    if stage == "graph":
+        return "\n".join(_graph(function))
+    from tlang.emit.cpu import code
+    from tlang.plan.draws import lower_draws
+    from tlang.plan.fuse import Alone, fused, lower, show
+
+    roots, reads, state, philox = session.to_compile(function)
+    both = lower(lower_draws([*roots, *(state or ())], philox))
+    steps = fused(both[: len(roots)], None if state is None else both[len(roots) :], reads)
+    head = f"function {function.name}\n"
+    if stage == "plan":
+        return head + show(steps)
+    parts: list[list[Any]] = []
+    for step in steps:
+        alone = isinstance(step, Alone)
+        if parts and not alone and not isinstance(parts[-1][0], Alone):
+            parts[-1].append(step)
+        else:
+            parts.append([step])
+    texts = [
+        f"# NumPy: {p[0].node.op.name}" if isinstance(p[0], Alone) else code(p).text.rstrip("\n")
+        for p in parts
+    ]
+    return "\n\n".join([f"# {head}", *texts])
+
+
+# ---------------------------------------------------------------- trees and graphs
+
+
+def _tree(item: Any, depth: int = 0, label: str = "") -> Iterator[str]:
+    """A syntax tree, a line for each node; a stack in the place of recursion, for trees may be deep."""
+    stack: list[tuple[Any, int, str]] = [(item, depth, label)]
+    while stack:
+        x, depth, label = stack.pop()
+        head = "  " * depth + (f"{label}: " if label else "")
+        if not dataclasses.is_dataclass(x):
+            yield head + repr(x)
+            continue
+        plain, inner = [], []
+        for field in dataclasses.fields(x):
+            value = getattr(x, field.name)
+            if isinstance(value, Span | Source) or value is None or value == ():
+                continue
+            if dataclasses.is_dataclass(value):
+                inner.append((value, depth + 1, field.name))
+            elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+                inner += [(v, depth + 1, f"{field.name}[{k}]") for k, v in enumerate(value)]
+            else:
+                plain.append(f" {field.name}={value!r}")
+        yield head + type(x).__name__ + "".join(plain)
+        stack += reversed(inner)
+
+
+def _graph(function: Function) -> Iterator[str]:
+    """The nodes of a function in order, a line for each, with inputs, types and places."""
+    params = ", ".join(f"{p.name}: {p.node.type}" for p in function.params)
+    yield f"function {function.name}({params})"
+    number: dict[Node, str] = {}
+    for node in toposort(function.roots()):
+        if node.op.name == "const" and not node.rank:
+            number[node] = repr(node.value)
+            continue
+        number[node] = f"%{len(number)}"
+        hidden = ("kind", "text", "version")
+        attrs = [f"{k}={v}" for k, v in node.attrs if k not in hidden]
+        inputs = ", ".join([*(number[x] for x in node.inputs), *attrs])
+        place = f"  # {_place(node.span)}" if node.span is not None else ""
+        yield f"    {number[node]} = {node.op.name}({inputs}): {node.type}{place}"
+    names = function.fields or ("",) * len(function.outputs)
+    for label, node in zip(names, function.outputs, strict=True):
+        yield f"    output{' ' * bool(label)}{label} = {number[node]}"
+    for label, node in function.updates.items():
+        yield f"    update {label} = {number[node]}"
+    for key in function.advances:
+        yield f"    advances {key}"
+
+
+def _place(span: Span) -> str:
+    text = " ".join(span.text.split())
+    return text if len(text) <= 60 else text[:57] + "..."
