@@ -76,7 +76,7 @@ def pytensor_side(f: Callable[..., Any]) -> Builder:
         import pytensor.tensor as pt
 
         arrays = [np.asarray(x) for x in data]
-        given = [pt.TensorType(x.dtype.name, (None,) * x.ndim)() for x in arrays]
+        given = [pt.TensorType(x.dtype.name, [1 if d == 1 else None for d in x.shape])() for x in arrays]
         made = pytensor.function(given, f(*given))
         made.trust_input = True
         return lambda: made(*arrays)
