@@ -114,8 +114,12 @@ def test_a_cache_that_cannot_be_written(eager: Path, monkeypatch: pytest.MonkeyP
     assert Cache().stats().entries == 0
 
 
-def test_a_child_that_fails(eager: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiers, "CHILD", "raise SystemExit(1)")
+@pytest.mark.parametrize("how", ["exits", "is missing", "has no name"])
+def test_a_child_that_fails(eager: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "exits":
+        monkeypatch.setattr(tiers, "CHILD", "raise SystemExit(1)")
+    else:
+        monkeypatch.setattr(tiers.sys, "executable", "/nowhere/python" if how == "is missing" else None)
     m = tlang.compile(PROGRAM)
     for _ in range(3):
         m.step(np.ones(50))

@@ -127,6 +127,8 @@ class Child:
             folder = Path(made.name)
             build.EXCHANGE.append((Cache(folder), made))
         script = CHILD.format(path=sys.path, folder=str(folder), flags=sorted(build.FLAGS))
+        if not sys.executable:  # Python inside of another program
+            return
         with contextlib.suppress(OSError):  # then NumPy does all the work
             self._process = subprocess.Popen(
                 [sys.executable, "-c", script],
