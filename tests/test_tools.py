@@ -79,3 +79,22 @@ def test_problems_come_with_advice(
     shown = capsys.readouterr().out
     assert shown.count("->") >= 3
     assert "! object code" in shown
+
+
+def test_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "b.tl"
+    path.write_text(
+        "shared s: f64 = 0\nfunction f() = s where { update s = s + 1 }\nprint(1)\nbench f()\nbench 1 + 1\n"
+    )
+    assert main(["bench", "--json", "--time", "0.05", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [m["text"] for m in found] == ["f()", "1 + 1"]
+    for m in found:
+        assert 0 < m["low"] <= m["median"] <= m["high"]
+        assert m["runs"] >= 5
+    assert found[0]["first"] > 0
+    assert main(["bench", "--time", "0.05", "--backend", "numpy", str(path)]) == 0
+    assert capsys.readouterr().out.count("runs)") == 2
+    path.write_text("x = 1\nbench y\n")
+    assert main(["bench", str(path)]) == 1
+    assert "error[" in capsys.readouterr().err

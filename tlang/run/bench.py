@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -12,24 +14,67 @@ from tlang.source import Span
 if TYPE_CHECKING:
     from tlang.run.session import Session
 
+#: How narrow the confidence interval must be, as a part of the median, for a measurement to end early.
+TIGHT = 0.02
+#: Evaluations at least and at most.
+FEWEST, MOST = 5, 10_000
 
-def bench(session: Session, e: Evaluation, span: Span, seconds: float = 0.5) -> str:
-    """The median time of repeated evaluations, after one that is not counted, with the spread."""
+
+@dataclass(frozen=True)
+class Measurement:
+    """The times of an evaluation, in seconds: the median, and its 95 percent confidence interval.
+
+    `first` is what the first evaluation took longer, in which code is compiled or loaded.
+    """
+
+    text: str
+    median: float
+    low: float
+    high: float
+    runs: int
+    first: float
+
+    def __str__(self) -> str:
+        interval = f"{_unit(self.low)} .. {_unit(self.high)}"
+        return f"bench {self.text}: {_unit(self.median)} ({interval}, {self.runs} runs)"
+
+
+def measure(session: Session, e: Evaluation, span: Span) -> Measurement:
+    """Evaluates once for warm-up, then until the interval is tight, or for `session.bench_seconds`."""
     shared, states = session.shared, dict(session.streams.states)
     times: list[float] = []
     try:
+        start = time.perf_counter()
         session.evaluate(e)
-        end = time.perf_counter() + seconds
-        while len(times) < 5 or (time.perf_counter() < end and len(times) < 10_000):
+        first = time.perf_counter() - start
+        end = time.perf_counter() + session.bench_seconds
+        while len(times) < FEWEST or (time.perf_counter() < end and not _is_done(times)):
             start = time.perf_counter()
             session.evaluate(e)
             times.append(time.perf_counter() - start)
     finally:
         session.shared, session.streams.states = shared, states
-    times.sort()
-    low, high = times[len(times) // 4], times[3 * len(times) // 4]
+    low, high = _interval(times)
+    middle = median(times)
     text = " ".join(span.text.split()).removeprefix("bench ")
-    return f"bench {text}: {_unit(median(times))} ({_unit(low)} .. {_unit(high)}, {len(times)} runs)"
+    return Measurement(text, middle, low, high, len(times), max(0.0, first - middle))
+
+
+def _is_done(times: list[float]) -> bool:
+    """Whether more evaluations would say no more; looked at when their number has grown by an eighth."""
+    count = len(times)
+    if count < 20 or count % max(1, 2 ** (count.bit_length() - 4)):
+        return False
+    low, high = _interval(times)
+    return high - low <= TIGHT * median(times) or count >= MOST
+
+
+def _interval(times: list[float]) -> tuple[float, float]:
+    """The 95 percent confidence interval of the median, by the binomial distribution of ranks."""
+    ordered, count = sorted(times), len(times)
+    reach = 1.96 * math.sqrt(count) / 2
+    low = max(0, math.floor(count / 2 - reach))
+    return ordered[low], ordered[min(count - 1, math.ceil(count / 2 + reach))]
 
 
 def _unit(seconds: float) -> str:

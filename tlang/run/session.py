@@ -33,6 +33,7 @@ from tlang.syntax import ast
 from tlang.types import FROM_NUMPY, Dim, Tensor
 
 if TYPE_CHECKING:
+    from tlang.run.bench import Measurement
     from tlang.run.build import CompiledTape
     from tlang.run.tiers import Tier
 
@@ -64,6 +65,8 @@ class Session(Host):
         self.backend = backend
         self.threads = 1
         self.epoch = 0
+        self.bench_seconds = 0.5
+        self.measurements: list[Measurement] = []
         self.why_slow = ""
         self._compiled: dict[Function, CompiledTape] = {}
         self._tiers: dict[object, Tier[Any]] = {}
@@ -507,9 +510,10 @@ class Session(Host):
                 named = list(zip(plan.names, arrays, strict=True))
                 data.write(self.resolve(plan.path, plan.unit), named, plan.span, shown=plan.path)
             case plans.BenchPlan(value=e, span=span):
-                from tlang.run.bench import bench
+                from tlang.run.bench import measure
 
-                self.write(bench(self, e, span))
+                self.measurements.append(measure(self, e, span))
+                self.write(str(self.measurements[-1]))
             case _:
                 self._loop(plan)
 

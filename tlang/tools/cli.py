@@ -262,6 +262,36 @@ def _cache(options: argparse.Namespace) -> int:
     return OK if actions[options.what]() else WRONG
 
 
+def _bench_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE", help="a program; `-` is standard input")
+    sub.add_argument("--json", action="store_true", help="the measurements as a JSON list, in seconds")
+    sub.add_argument(
+        "--time", type=float, default=5.0, metavar="S", help="seconds for a line at most (default: 5)"
+    )
+    _session_options(sub)
+    sub.set_defaults(backend="cpu")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from tlang.tools.bench import report, run_benchmarks, to_json
+
+    found = run_benchmarks(
+        read_program(options.file),
+        options.backend,
+        options.threads,
+        options.seed,
+        options.unused,
+        options.time,
+    )
+    if options.json:
+        import json
+
+        print(json.dumps(to_json(found), indent=2))
+    else:
+        print(report(found))
+    return OK
+
+
 def _emit_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", metavar="FILE", help="a program; `-` is standard input")
     sub.add_argument("name", nargs="?", metavar="NAME", help="a function (default: all)")
@@ -298,6 +328,7 @@ COMMANDS = (
     ("run", _run, "run a program", _run_arguments),
     ("check", _check, "check programs without running them", _check_arguments),
     ("test", _test, "run programs and compare with the answers written in them", _test_arguments),
+    ("bench", _bench, "measure the `bench` lines of a program", _bench_arguments),
     ("emit", _emit, "print what the compiler makes of a program", _emit_arguments),
     ("doctor", _doctor, "examine what tlang needs of this computer", _doctor_arguments),
     ("cache", _cache, "show or empty the cache of compiled code", _cache_arguments),
