@@ -389,7 +389,7 @@ class _Fusion:
                 aligned = own[len(own) - x.rank :]
                 by_axis = {a: k for a, k in zip(view.axes, aligned, strict=True) if a is not None}
                 found = tuple(by_axis.get(a) if d != ONE else None for a, d in enumerate(base.shape))
-                fits = view.whole and self._inside(nest, base, found, avoid)
+                fits = view.whole and self._inside(nest, base, found, avoid, len(order))
                 if base in wanted and wanted[base] != found:
                     fits = False
                 wanted[base] = found if fits else None
@@ -415,12 +415,12 @@ class _Fusion:
             inside = True
         return inside
 
-    def _inside(self, nest: Nest, node: Node, labels: Labels, avoid: int) -> bool:
-        """Whether a nest may compute what floats, again if it has been computed elsewhere."""
+    def _inside(self, nest: Nest, node: Node, labels: Labels, avoid: int, more: int) -> bool:
+        """Whether a nest, with some more nodes, may compute what floats, or compute it again."""
         used = {k for k in labels if k is not None}
         if used != set(range(len(nest.domain))) and not (nest.split and used == set(nest.rows)):
             return False
-        if len(nest.nodes) >= LARGEST or any(
+        if len(nest.nodes) + more >= LARGEST or any(
             d != ONE and k is None for d, k in zip(node.shape, labels, strict=True)
         ):
             return False
