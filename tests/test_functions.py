@@ -33,7 +33,7 @@ ORACLES: dict[str, Callable[[Any], Any]] = {
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
 }
 #: What others are written with.
-PARTS = {"reduced", "log_mantissa", "sine", "scaled"}
+PARTS = {"reduced", "log_series", "sine", "scaled"}
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 2.3e-308, 1.7e308, -1.7e308, 1.0, -1.0]
 
 

@@ -20,13 +20,13 @@ _NEEDS = {
     "exp": ("reduced",),
     "sigmoid": ("exp",),
     "tanh": ("reduced",),
-    "log": (),
+    "log": ("log_series",),
     "log1p": ("log",),
     "softplus": ("exp", "log1p"),
     "expm1": ("reduced",),
-    "log_mantissa": (),
-    "log2": ("log_mantissa",),
-    "log10": ("log_mantissa",),
+    "log_series": (),
+    "log2": ("log_series",),
+    "log10": ("log_series",),
     "sine": (),
     "sin": ("sine",),
     "cos": ("sine",),
@@ -77,19 +77,8 @@ def tanh_float64(x):
     "log": """\
 @njit(fastmath=set())
 def log_float64(x):
-    small = x < 2.2250738585072014e-308
-    m, k = split(select(small, x * 18014398509481984.0, x))
-    k = select(small, k - 54.0, k)
-    f = m - 1.0
-    s = f / (2.0 + f)
-    z = s * s
-    q = z * polynomial(z, (0.6666666666666735, 0.3999999999940942, 0.2857142874366239, 0.22222198432149784,
-        0.1818357216161805, 0.15313837699209373, 0.14798198605116586))
-    h = 0.5 * f * f
-    r = fma(k, 0.6931471803691238, f - (h - fma(k, 1.9082149292705877e-10, s * (h + q))))
-    r = select(x > 1.7976931348623157e308, x, r)
-    r = select(x == 0.0, -np.inf, r)
-    return select(x >= 0.0, r, np.nan)
+    k, f, h, t = log_series_float64(x)
+    return log_special_float64(x, fma(k, 0.6931471803691238, f - (h - fma(k, 1.9082149292705877e-10, t))))
 """,
     "log1p": """\
 @njit(fastmath=set())
@@ -117,10 +106,10 @@ def expm1_float64(x):
     e = 2.0 * fma(s, p, s - 0.5)
     return select(abs(x) < 1e-17, x, e)
 """,
-    # The exponent k, and log m where x = m * 2**k; what x itself decides is decided by `special`.
-    "log_mantissa": """\
+    # The exponent k of x = m * 2**k, and log m as f - (h - t); what x itself decides is left to `special`.
+    "log_series": """\
 @njit(fastmath=set())
-def log_mantissa_float64(x):
+def log_series_float64(x):
     small = x < 2.2250738585072014e-308
     m, k = split(select(small, x * 18014398509481984.0, x))
     f = m - 1.0
@@ -129,7 +118,7 @@ def log_mantissa_float64(x):
     q = z * polynomial(z, (0.6666666666666735, 0.3999999999940942, 0.2857142874366239, 0.22222198432149784,
         0.1818357216161805, 0.15313837699209373, 0.14798198605116586))
     h = 0.5 * f * f
-    return select(small, k - 54.0, k), f - (h - s * (h + q))
+    return select(small, k - 54.0, k), f, h, s * (h + q)
 
 
 @njit(fastmath=set())
@@ -141,13 +130,15 @@ def log_special_float64(x, r):
     "log2": """\
 @njit(fastmath=set())
 def log2_float64(x):
-    k, r = log_mantissa_float64(x)
+    k, f, h, t = log_series_float64(x)
+    r = f - (h - t)
     return log_special_float64(x, k + fma(r, 1.4426950408889634, r * 2.0355273740931033e-17))
 """,
     "log10": """\
 @njit(fastmath=set())
 def log10_float64(x):
-    k, r = log_mantissa_float64(x)
+    k, f, h, t = log_series_float64(x)
+    r = f - (h - t)
     low = fma(k, 3.694239077158931e-13, r * 0.4342944819032518)
     return log_special_float64(x, fma(k, 0.30102999566361177, low))
 """,
