@@ -26,7 +26,8 @@ from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
 pytest.importorskip("numba")
 
 MAKERS = {"arange", "full", "ones", "zeros"}  # tested by the programs of tests/cases
-SCALAR = sorted(name for name, op in OPS.items() if op.scalar is not None and name not in MAKERS)
+PLACES = {"place", "gather"}  # tested in test_places.py
+SCALAR = sorted(n for n, op in OPS.items() if op.scalar is not None and n not in MAKERS | PLACES)
 DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "uint64", "bool")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, np.nan, np.inf, -np.inf, 1e-310, 1e300, 700.0, -745.0]
 

@@ -441,6 +441,7 @@ CASES: dict[str, list[Case]] = {
 }
 #: Rows whose cases are tests of their own below, and leaves.
 ELSEWHERE = {"where", "cast", "zeros", "ones", "eye", "arange", "dim", "draw", "peak", "unit", "scaled"}
+ELSEWHERE |= {"place", "gather", "scatter"}  # tests/test_places.py
 LEAVES = {"const", "tensor", "shared", "value", "stream", "hole"}
 
 DTYPES = {"f": ("f8", "f4"), "i": ("i8", "i1", "i4"), "u": ("u1", "u8"), "b": ("?",)}

@@ -9,14 +9,14 @@ combined in their order, so that results do not depend on the number of threads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tlang.emit import random
 from tlang.emit.functions import BOUNDS, Names, helpers
 from tlang.graph.node import Node
-from tlang.plan.fuse import Fill, Gemm, Labels, Nest, Role, Step, is_cheap
-from tlang.plan.views import Access, access
+from tlang.plan.fuse import Fill, Gemm, Labels, Nest, Role, Step, is_cheap, is_literal, needed_sizes
+from tlang.plan.views import Access, access, one_step
 from tlang.types import BOOL, F32, F64, ONE, Dim, DType, Symbol
 
 #: The work of a chunk, in elements times their cost: so much is worth a thread's attention.
@@ -56,6 +56,12 @@ def chunks(n, work, fewest):
     parts = max(1, min({MOST_CHUNKS}, n // fewest, work // {GRAIN}))
     c = ((n + parts - 1) // parts + 7) // 8 * 8
     return c, max(1, (n + c - 1) // c)
+""",
+    "place": """\
+@njit
+def place(i, n):
+    j = i + n if i < 0 else i
+    return j if j >= 0 and j < n else 0
 """,
     "wait": """\
 @njit
@@ -111,8 +117,9 @@ class Code:
     uses_blas: bool
 
 
-#: Slots of the table before the sizes: two words for the threads to wait for each other.
-HEADER = 2
+#: Slots of the table before the sizes: two words for the threads to wait for each other, and one that is
+#: not 0 when the interpreter would have reported an error.
+HEADER, STATUS = 3, 2
 #: How many calls a function has at most: the time to compile one grows faster than its length.
 MOST_CALLS = 64
 #: Among more steps than these some are likely to differ in their constants alone.
@@ -159,8 +166,8 @@ class _Writer:
                 local.clear()
             self.count = 0
             if isinstance(step, Nest):
-                for _, view in step.reads:
-                    self.symbols.update({s: None for d in view.positive for s in d.symbols()})
+                for d in must_be_positive(step):
+                    self.symbols.update(dict.fromkeys(d.symbols()))
                 nest = _NestWriter(self, step)
                 nest.write()
                 self.steps.update(dict.fromkeys(nest.temporaries.values(), number))
@@ -219,12 +226,11 @@ class _Writer:
                 lines = []
             if is_late and not late:
                 late = True
-                lines += ["    if last == 0:", "        return 0"]
+                lines += ["    if last == 0:", f"        return int64_at(table)[{STATUS}]"]
             lines.append(f"    {function}({', '.join(['table', 'tid', 'nt', *given])})  # {number}")
         whole = [f"    {name}_part{k}(table, tid, nt)" for k in range(len(parts))] + lines
-        return (
-            "".join(parts) + "\n".join([f"def {name}(table, tid, nt, last):", *whole, "    return 0"]) + "\n"
-        )
+        end = f"    return int64_at(table)[{STATUS}]"
+        return "".join(parts) + "\n".join([f"def {name}(table, tid, nt, last):", *whole, end]) + "\n"
 
     def put(self, depth: int, line: str) -> None:
         """A line at a depth of blocks."""
@@ -342,11 +348,17 @@ class _NestWriter:
         self.streams: dict[object, _Stream] = {}
         for (base, view), labels in nest.reads.items():
             self.streams[base, view] = self.stream(base, view, labels)
+        self.placed = [n for n in nest.nodes if nest.roles[n] is Role.PLACED]
         for n in nest.outputs:
-            self.streams[n] = self.stream(n, access_itself(n), nest.labels[n])
+            if n not in self.placed:
+                self.streams[n] = self.stream(n, access_itself(n), nest.labels[n])
         indexed = [n for n in nest.nodes if "{index}" in form(n)]
         for n in indexed:
             self.streams["index", n] = _Stream({a: (1, ()) for a in nest.labels[n][-1:] if a is not None}, "")
+        for n in nest.nodes:
+            for axis in (k for kind, k in along(n) if kind == "axis"):
+                if (a := nest.labels[n][axis]) is not None:
+                    self.streams["index", n, axis] = _Stream({a: (1, ())}, "")
         self.rows, self.columns = self.loops()
         self.after = [n for n in nest.nodes if nest.roles[n] is Role.AFTER]
         self.totals: dict[Node, str] = {}
@@ -356,6 +368,7 @@ class _NestWriter:
         self.chunks: Chunks | None = None
         self.blocked = False
         self.bounds: list[float] = []
+        self.only_checks = False
 
     # ------------------------------------------------------------ places
 
@@ -434,6 +447,9 @@ class _NestWriter:
         out, nest = self.out, self.nest
         self.plan_saves()
         loops = self.rows + self.columns
+        if self.placed:
+            self.write_places()
+            return
         if not loops:
             out.put(1, "if tid == 0:")
             self.twice(2, self.over_rows)
@@ -465,6 +481,71 @@ class _NestWriter:
             out.put(1, "if tid == 0:")
             self.combine(2, "m")
 
+    def write_places(self) -> None:
+        """One thread copies what is changed, looks at all places, and then puts the values there."""
+        out, (node,) = self.out, self.placed
+        loops = self.rows + self.columns
+        base = access(node.inputs[0]).base
+        out.put(1, "if tid == 0:")
+        if loops:
+            out.put(2, "lo = 0")
+            out.put(2, f"hi = {self.size(loops[0])}")
+        self.only_checks = True
+        if any(n.op.fails for n in self.nest.nodes):
+            self.twice(2, self.over_rows)
+        self.only_checks = False
+        out.put(2, f"if t[{STATUS}] == 0:")
+        size, depth = out.product(node.shape), 3
+        if not is_literal(base):
+            out.put(3, f"if {out.address(base)} != {out.address(node)}:")
+            depth = 4
+        out.put(depth, f"for q in range({size}):")
+        value = out.constant(base) if is_literal(base) else f"{out.array(base)}[q]"
+        out.put(depth + 1, f"{out.array(node)}[q] = {value}")
+        self.common = {}
+        self.twice(3, self.over_rows)
+
+    def put_in_place(self, depth: int, node: Node, stage: int, row: int) -> None:
+        """An element of the values goes to its place, or is added to what is there."""
+        value, *places = node.operands
+        given = [self.operand(depth, x, stage, row) for x in places]
+        if self.only_checks:
+            return
+        view = replace(seen_by(node), base=node)
+        at = f"{self.out.array(node)}[{self.computed(node, view, given)}]"
+        new = self.operand(depth, value, stage, row)
+        if node.attr("add"):
+            old = self.out.name("s")
+            self.out.put(depth, f"{old} = {_loaded(node.dtype, at)}")
+            new = _typed(node.dtype, f"{old} + {new}" if node.dtype is not BOOL else f"{old} | {new}")
+        self.out.put(depth, f"{at} = {_stored(node.dtype, new)}")
+
+    def operand(self, depth: int, x: Node, stage: int, row: int) -> str:
+        """The variable, or literal, that has an element of an input."""
+        if is_literal(x):
+            return self.out.constant(x)
+        view = access(x)
+        if is_literal(view.base):
+            return self.out.constant(view.base)
+        return self.element(depth, view.base, view, stage, row)
+
+    def computed(self, node: Node, view: Access, given: Sequence[str]) -> str:
+        """The index of an element of a view in its base, at the places that a node says."""
+        stream = self.stream(view.base, view, tuple(range(len(view.axes))))
+        parts = [stream.offset] if stream.offset else []
+        for k, (kind, number) in enumerate(along(node)):
+            if k in stream.strides:
+                place = given[number] if kind == "input" else self.place(node, number)
+                text = self.factor(stream.strides[k])
+                parts.append(place if text == "1" else f"{place} * {text}")
+        return " + ".join(parts) or "0"
+
+    def place(self, node: Node, axis: int) -> str:
+        """The place of an element along an axis of a node."""
+        label = self.nest.labels[node][axis]
+        group = next((g for g in self.rows + self.columns if label in g), None)
+        return "0" if group is None else self.variable(group)
+
     def is_serial(self) -> bool:
         """Whether a nest is one chunk: it is small, or several rows add to one place."""
         assert self.chunks is not None
@@ -477,11 +558,17 @@ class _NestWriter:
     def twice(self, depth: int, write: Callable[[int], None]) -> None:
         """Writes lines; and again, with functions that have no bounds, for elements beyond those of ours."""
         self.bounds = [b for n in self.nest.nodes for f, b in BOUNDS.items() if f"{{{f}}}" in form(n)]
-        if not self.bounds:
-            write(depth)
-            return
-        self.out.put(depth, "far = 0.0")
+        fails = any(n.op.fails for n in self.nest.nodes)
+        if fails:
+            self.out.put(depth, "bad = False")
+        if self.bounds:
+            self.out.put(depth, "far = 0.0")
         write(depth)
+        if fails:
+            self.out.put(depth, "if bad:")
+            self.out.put(depth + 1, f"t[{STATUS}] = 1")
+        if not self.bounds:
+            return
         self.out.put(depth, f"if not far <= {min(self.bounds)!r}:")
         self.bounds, self.out.names.exact = [], True
         write(depth + 1)
@@ -569,7 +656,7 @@ class _NestWriter:
             if self.is_reduction(n):
                 if nest.roles.get(access(n.inputs[0]).base) is not Role.ROW:
                     self.targets[nest.stages[n] - (nest.roles[n] is Role.ROW)].append(n)
-            elif nest.roles[n] is Role.FULL and n in nest.outputs:
+            elif nest.roles[n] is Role.PLACED or (nest.roles[n] is Role.FULL and n in nest.outputs):
                 self.targets[nest.stages[n]].append(n)
         self.to_save: dict[Node, None] = {}
         count = -1
@@ -587,7 +674,7 @@ class _NestWriter:
             if n in seen:
                 continue
             seen.add(n)
-            for x in _operands(n):
+            for x in n.operands:
                 b = access(x).base
                 if nest.roles.get(b) is not Role.FULL:
                     continue
@@ -648,6 +735,9 @@ class _NestWriter:
             inner += 1
         self.scopes = [dict(v) for v in value]
         for n in [*saves, *targets]:
+            if n in self.placed:
+                self.put_in_place(inner, n, stage, 0)
+                continue
             if not self.is_reduction(n):
                 for r in block:
                     self.keep(inner, n, self.element(inner, n, None, stage, r), r)
@@ -703,14 +793,14 @@ class _NestWriter:
                 scope[n] = out.name("x")
                 out.put(depth, f"{scope[n]} = {self.saved(n, row)}")
             elif ready:
-                for x in _operands(n):
+                for x in n.operands:
                     v = access(x)
-                    if v.base not in nest.labels and not _is_literal(x):
+                    if v.base not in nest.labels and not is_literal(x):
                         self.element(depth, v.base, v, stage, row)
                 self.compute(depth, n, scope)
             else:
                 todo.append((n, True))
-                todo += [(b, False) for x in _operands(n) if (b := access(x).base) in nest.labels]
+                todo += [(b, False) for x in n.operands if (b := access(x).base) in nest.labels]
         return scope[node]
 
     def compute(self, depth: int, node: Node, scope: dict[object, str]) -> None:
@@ -718,9 +808,9 @@ class _NestWriter:
         inputs = []
         for i, x in enumerate(node.inputs):
             view = access(x)
-            if i in node.op.shape_only:
+            if i in node.op.shape_only | node.op.tables:
                 inputs.append("")
-            elif _is_literal(x):
+            elif is_literal(x):
                 inputs.append(self.out.constant(x))
             else:
                 inputs.append(scope[view.base] if view.base in self.nest.labels else scope[view.base, view])
@@ -729,25 +819,32 @@ class _NestWriter:
         elif node.op.reduce:
             text = inputs[0]
         else:
-            index = ""
-            labels = self.nest.labels[node]
-            if labels and labels[-1] is not None:
-                group = next(g for g in self.rows + self.columns if labels[-1] in g)
-                index = self.variable(group)
-            text = self.scalar(node, inputs, index or "0")
+            index = self.place(node, -1) if self.nest.labels[node] else "0"
+            if node.op.fails:
+                condition = self.scalar(node, node.op.fails, inputs, "0")
+                self.out.put(depth, f"bad = bad or {condition}")
+            text = self.scalar(node, form(node), inputs, index)
             if self.bounds and any(f"{{{f}}}" in form(node) for f in BOUNDS):
                 self.out.put(depth, f"far = maximum(far, {_typed(F64, f'abs({inputs[0]})')})")
         name = self.out.name("v")
         self.out.put(depth, f"{name} = {text if _keeps_dtype(node) else _typed(node.dtype, text)}")
         scope[node] = name
 
-    def scalar(self, node: Node, inputs: Sequence[str], index: str) -> str:
-        """One element of an operation's result, from its inputs' elements."""
+    def scalar(self, node: Node, text: str, inputs: Sequence[str], index: str) -> str:
+        """A form of an operation with its inputs' elements."""
         names = self.out.names
         names.dtype = node.inputs[0].dtype if node.inputs else node.dtype
         names["zero"] = _typed(names.dtype, "0")
         names["index"] = index
-        text = form(node)
+        if "{place}" in text:
+            names["place"] = self.out.need("place")
+        if "{element}" in text:
+            view = access(node.tables[0])
+            if is_literal(view.base):
+                names["element"] = self.out.constant(view.base)
+            else:
+                at = f"{self.out.array(view.base)}[{self.computed(node, view, inputs[1:])}]"
+                names["element"] = _loaded(view.base.dtype, at)
         for k, x in enumerate(inputs):
             text = text.replace(f"{{{k}}}", x)
         return text.format_map(names)
@@ -879,6 +976,31 @@ def _keeps_dtype(node: Node) -> bool:
     return bool(re.fullmatch(r"[-+*/{}0-9 ]+|\{\w+\}\(\{0\}(, \{1\})?\)", form(node))) and "{" in form(node)
 
 
+def along(node: Node) -> tuple[tuple[str, int], ...]:
+    """Where the places of a node's table are, for each axis of it: in an input, or along an axis."""
+    return node.attr("along") if node.op.tables else ()
+
+
+def seen_by(node: Node) -> Access:
+    """The view of a node, or of its table, in which its places are."""
+    table = node.tables[0]
+    (view,) = (x for i, x in enumerate(node.inputs) if i in node.op.shape_only)
+    found = access_itself(table) if view is table else one_step(view)
+    assert found is not None
+    return found
+
+
+def must_be_positive(step: Step) -> list[Dim]:
+    """The sizes that must not be negative for a step to make sense."""
+    if not isinstance(step, Nest):
+        return []
+    found = [d for _, view in step.reads for d in view.positive]
+    found += [d for n in step.nodes for x in n.tables for d in access(x).positive]
+    found += [d for n in step.nodes if step.roles[n] is Role.PLACED for d in seen_by(n).positive]
+    found += [d - ONE for n in step.nodes for d in needed_sizes(n)]
+    return list(dict.fromkeys(found))
+
+
 def access_itself(node: Node) -> Access:
     """A node read as it is."""
     return Access(node, tuple(range(node.rank)), (Dim(0),) * node.rank, (1,) * node.rank)
@@ -889,16 +1011,6 @@ def accumulator(node: Node) -> DType:
     row = node.op.reduce
     assert row is not None
     return F64 if row.wide and node.dtype is F32 else node.dtype
-
-
-def _operands(node: Node) -> Iterator[Node]:
-    for i, x in enumerate(node.inputs):
-        if i not in node.op.shape_only:
-            yield x
-
-
-def _is_literal(node: Node) -> bool:
-    return node.op.name == "const" and not node.rank
 
 
 def _factors(dims: Sequence[Dim]) -> tuple[int, tuple[Dim, ...]]:

@@ -51,13 +51,15 @@ class Op:
                  "bits" bool or integers, "logic" bool
     `view`       elements are only moved or repeated: elementwise functions pass through
     `shape_only` the inputs of which only the shape is used
+    `tables`   the inputs of which an element of the result may need any element; the others are aligned
     `cut`        why no gradient flows ("a comparison"), for the message about disconnected names
     `dynamic`    some sizes of the result may be known only when it has run, and are checked then
     `public`     whether programs may call it by name
     `scalar`     one element of the result as text for a kernel, or a rule that gives it for a node:
                  `{0}` is the first input's element, `{zero}` a 0 of its dtype, `{exp}` the function exp
-                 for its dtype, `{index}` the element's place along its last axis. None: elements are not
-                 computed one by one
+                 for its dtype, `{index}` the element's place along its last axis, `{element}` that of the
+                 table at the places that the other inputs give. None: elements are not computed one by one
+    `fails`    a condition on the elements of the inputs under which the interpreter reports an error
     `reduce`     how a reduction with attributes `axis` and `keepdims` combines elements, for a kernel
     `lower`      rule ``(out, *inputs, **attrs) -> node``: the same in simpler operations, for kernels
     `extent`     rule ``(node) -> Dim`` of an operation that is a size
@@ -72,10 +74,12 @@ class Op:
     convert: str = ""
     view: bool = False
     shape_only: frozenset[int] = frozenset()
+    tables: frozenset[int] = frozenset()
     cut: str = ""
     dynamic: bool = False
     public: bool = True
     scalar: str | Callable[[Node], str | None] | None = None
+    fails: str = ""
     reduce: Reduction | None = None
     lower: Callable[..., Node | None] | None = None
     extent: Callable[[Node], Dim] | None = None
@@ -135,6 +139,17 @@ class Node:
     def rank(self) -> int:
         """The number of dimensions."""
         return len(self.type.shape)
+
+    @property
+    def operands(self) -> tuple[Node, ...]:
+        """The inputs that are aligned with the result, and of which elements are used."""
+        apart = self.op.shape_only | self.op.tables
+        return tuple(x for i, x in enumerate(self.inputs) if i not in apart) if apart else self.inputs
+
+    @property
+    def tables(self) -> tuple[Node, ...]:
+        """The inputs of which any element may be needed."""
+        return tuple(self.inputs[i] for i in sorted(self.op.tables))
 
     def apply(self, name: str, *others: Node | float, **attrs: Any) -> Node:
         """The operation `name` of this node and others; Python numbers become literals."""

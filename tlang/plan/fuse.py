@@ -8,6 +8,7 @@ it has a role:
             stages: what needs a row's maximum, or its product with a vector, comes in a later stage, while
             the row is still in the cache
     AFTER   a reduction over rows: it is known when the nest has run
+    PLACED  its elements go to computed places, one after the other, when what was there has been copied
 
 So softmax is one nest, and so are a matrix times a vector, a function of that, and the transposed matrix
 times the result. A step depends on others; a node joins a nest only if no circle can arise.
@@ -45,6 +46,7 @@ class Role(Enum):
     FULL = "full"
     ROW = "row"
     AFTER = "after"
+    PLACED = "placed"
 
 
 @dataclass(slots=True, eq=False)
@@ -52,8 +54,8 @@ class Nest:
     """A loop nest over `domain`: its nodes in order, with their labels, roles and stages.
 
     The stage of a row's value is the first in which it is known. `reads` has for each input from outside the
-    labels of its axes, `outputs` the nodes whose values are kept. A `late` nest serves outputs alone, not
-    state.
+    labels of its axes, `outputs` the nodes whose values are kept; `tables` are inputs from which elements at
+    computed places come. A `late` nest serves outputs alone, not state.
     """
 
     domain: tuple[Dim, ...]
@@ -64,6 +66,7 @@ class Nest:
     roles: dict[Node, Role] = field(default_factory=dict)
     stages: dict[Node, int] = field(default_factory=dict)
     reads: dict[tuple[Node, Access], Labels] = field(default_factory=dict)
+    tables: dict[Node, None] = field(default_factory=dict)
     outputs: tuple[Node, ...] = ()
 
     @property
@@ -85,6 +88,7 @@ class Nest:
         self.split = place.split
         for x, view, labels in place.reads:
             self.reads.setdefault((x, view), labels)
+        self.tables.update(dict.fromkeys(_tables(node)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +149,7 @@ Step: TypeAlias = Nest | Gemm | Fill | Alone
 def inputs_of(step: Step) -> list[Node]:
     """What a step reads."""
     if isinstance(step, Nest):
-        return [b for b, _ in step.reads]
+        return [*(b for b, _ in step.reads), *step.tables]
     if isinstance(step, Gemm):
         return [step.left.base, step.right.base]
     return list(step.node.inputs)
@@ -188,35 +192,55 @@ def why_not(node: Node, known: Collection[Symbol] | None = None) -> str:
     if op.extent is not None:
         late = known is not None and any(s not in known for s in op.extent(node).symbols())
         return "only the run knows this size" if late else ""
-    if op.scalar is None and op.reduce is None:
+    if op.scalar is None and op.reduce is None and not op.tables:
         return f"`{op.name}` is not elementwise, or has no scalar form"
     if op.scalar is not None and not isinstance(op.scalar, str) and op.scalar(node) is None:
         return f"this `{op.name}` has no scalar form"
     if op.name == "cast" and node.inputs[0].dtype.kind == "f" and node.dtype.kind in "iu":
         return "NumPy alone decides what a float out of an integer's range becomes"
+    if _is_placed(node) and not (is_literal((view := access(node.inputs[0])).base) or view.plain):
+        return "what it changes is a view of something else"
     for x in (node, *node.inputs):
         if x.dtype.kind == "c":
             return "complex numbers have no scalar form"
     if (op.dynamic or op.shape_only) and known is not None and not _settled(node, known):
         return "only the run knows its size"
     if op.reduce is None:
-        for x in node.inputs:
-            extra = node.rank - x.rank
-            if any(a not in (b, ONE) for a, b in zip(x.shape, node.shape[extra:], strict=True)):
+        shape = _placed_shape(node) if _is_placed(node) else node.shape
+        for x in node.operands:
+            extra = len(shape) - x.rank
+            if any(a not in (b, ONE) for a, b in zip(x.shape, shape[extra:], strict=True)):
                 return f"the sizes of {x.type} and {node.type} are known to fit only when it runs"
-    elif op.reduce.some and any(not _surely(d) for d in _reduced_sizes(node)):
-        return f"`{op.name}` of nothing is an error that NumPy's call reports"
     return ""
 
 
-def _surely(size: Dim) -> bool:
-    """Whether a size is certainly positive."""
-    return size.const > 0 and all(k >= 0 for _, k in size.terms)
+def needed_sizes(node: Node) -> list[Dim]:
+    """Sizes without which an operation is an error, which the interpreter reports."""
+    if node.op.reduce is not None and node.op.reduce.some:
+        x = node.inputs[0]
+        return [x.shape[a] for a in normal_axes(node.attr("axis"), x.rank)]
+    along = node.attr("along") if node.op.tables else ()
+    return [d for x in node.tables for d, (kind, _) in zip(x.shape, along, strict=True) if kind == "input"]
 
 
-def _reduced_sizes(node: Node) -> list[Dim]:
-    x = node.inputs[0]
-    return [x.shape[a] for a in normal_axes(node.attr("axis"), x.rank)]
+def _placed_shape(node: Node) -> tuple[Dim, ...]:
+    """The shape of the values that a node puts in places."""
+    return tuple(map(node.graph.solver.resolve, node.attr("shape")))
+
+
+def _is_placed(node: Node) -> bool:
+    """Whether a node puts its values in places."""
+    return bool(node.op.tables) and node.op.scalar is None
+
+
+def _tables(node: Node) -> list[Node]:
+    """What a node may need any element of."""
+    return [b for x in node.tables if not is_literal(b := access(x).base)]
+
+
+def is_literal(node: Node) -> bool:
+    """Whether a node is a number in the text."""
+    return node.op.name == "const" and not node.rank
 
 
 def _settled(node: Node, known: Collection[Symbol]) -> bool:
@@ -227,12 +251,12 @@ def is_cheap(node: Node) -> bool:
     """Whether computing a node again costs no more than reading it: no function call, no division."""
     form = node.op.scalar
     text = form if isinstance(form, str) or form is None else form(node)
-    return text is not None and not any(sign in text for sign in ("}(", "/", "math."))
+    return text is not None and not any(sign in text for sign in ("}(", "/", "math.", "{element}"))
 
 
 def _bases(node: Node) -> list[Node]:
-    """What a node reads, through views."""
-    return [access(x).base for i, x in enumerate(node.inputs) if i not in node.op.shape_only]
+    """What a node reads element by element, through views."""
+    return [access(x).base for x in node.operands]
 
 
 class _Fusion:
@@ -304,6 +328,10 @@ class _Fusion:
         elif node.op.reduce:
             self._land(access(node.inputs[0]).base)
             self._place_in_nest(node, late)
+        elif node.op.tables:
+            for x in _tables(node):
+                self._land(x)
+            self._place_in_nest(node, late)
         elif all(b.op.name in LEAVES or b in self.floating for b in _bases(node)):
             self.floating.add(node)
         else:
@@ -368,7 +396,7 @@ class _Fusion:
 
     def _put(self, nest: Nest, at: int, node: Node, place: Place) -> None:
         nest.put(node, place)
-        for x, _, _ in place.reads:
+        for x in [*(x for x, _, _ in place.reads), *_tables(node)]:
             self._depend(at, x)
             self.readers.setdefault(x, []).append(at)
 
@@ -381,10 +409,10 @@ class _Fusion:
             user, own = todo.pop()
             if user.op.reduce:
                 continue
-            for i, x in enumerate(user.inputs):
+            for x in user.operands:
                 view = access(x)
                 base = view.base
-                if i in user.op.shape_only or base not in self.floating or base in nest.labels:
+                if base not in self.floating or base in nest.labels:
                     continue
                 aligned = own[len(own) - x.rank :]
                 by_axis = {a: k for a, k in zip(view.axes, aligned, strict=True) if a is not None}
@@ -404,8 +432,7 @@ class _Fusion:
             if placed is None:
                 self._land(base, avoid)
                 continue
-            inputs = [x for i, x in enumerate(base.inputs) if i not in base.op.shape_only]
-            reads = _reading(nest, base.shape, placed, inputs, many=True)
+            reads = _reading(nest, base.shape, placed, base.operands, many=True)
             assert reads is not None
             whole = len([k for k in placed if k is not None]) == len(nest.domain)
             role = Role.FULL if whole else Role.ROW
@@ -429,7 +456,10 @@ class _Fusion:
 
     def _candidates(self, node: Node, late: bool) -> list[int]:
         """Nests that a node might join: of its inputs, of others that read them, of the same sizes."""
+        if _is_placed(node):
+            return []
         bases = _bases(node)
+        tables = {self.home[b] for b in _tables(node) if b in self.home}
         found = sorted({self.home[b] for b in bases if b in self.home}, reverse=True)
         found += [k for b in bases for k in self.readers.get(b, ())[-3:]]
         found += self.domains.get((late, _domain(node)), ())[-4:]
@@ -438,13 +468,19 @@ class _Fusion:
             step = self.all[at]
             if not isinstance(step, Nest) or step.late != late or len(step.nodes) >= LARGEST:
                 continue
-            needs = {self.home[b] for b in bases if b in self.home} - {at}
+            if Role.PLACED in step.roles.values():
+                continue
+            if at in tables:
+                continue
+            needs = ({self.home[b] for b in bases if b in self.home} - {at}) | tables
             if not any(self.before[k] >> at & 1 for k in needs):
                 out.append(at)
         return out
 
     def _fit(self, nest: Nest, node: Node) -> Place | None:
-        return _fit_reduce(nest, node) if node.op.reduce else _fit_map(nest, node)
+        if node.op.reduce:
+            return _fit_reduce(nest, node)
+        return _fit_placed(nest, node) if _is_placed(node) else _fit_map(nest, node)
 
     # ------------------------------------------------------------ finishing
 
@@ -484,18 +520,14 @@ class _Fusion:
             rest.put(n, place)
         own = {(b, v) for n in nest.nodes for x in n.inputs for v in [access(x)] for b in [v.base]}
         nest.reads = {k: labels for k, labels in nest.reads.items() if k in own}
+        nest.tables = dict.fromkeys(b for n in nest.nodes for b in _tables(n))
 
     def _keep(self) -> None:
         """Which values of each nest are kept: those that a root, or another step, needs."""
         wanted = set(self.roots)
         self.needs: list[set[int]] = []
         for at, step in enumerate(self.all):
-            if isinstance(step, Nest):
-                bases = {b for b, _ in step.reads}
-            elif isinstance(step, Gemm):
-                bases = {step.left.base, step.right.base}
-            else:
-                bases = set(step.node.inputs)
+            bases = set(inputs_of(step))
             wanted |= bases
             needs = {self.home[b] for b in bases if b in self.home} - {at}
             assert step.late or not any(self.all[k].late for k in needs), "state waits for outputs"
@@ -536,7 +568,7 @@ class _Fusion:
 
 def _of_rows(nest: Nest, node: Node) -> bool:
     """Whether a node is computed of values of rows alone."""
-    inputs = [access(x).base for i, x in enumerate(node.inputs) if i not in node.op.shape_only]
+    inputs = _bases(node)
     roles = {nest.roles[b] for b in inputs if b in nest.roles}
     if nest.roles[node] is Role.FULL or Role.FULL in roles:
         return False
@@ -545,8 +577,10 @@ def _of_rows(nest: Nest, node: Node) -> bool:
 
 def _domain(node: Node) -> tuple[Dim, ...]:
     """The axes of a nest that a node begins: of a reduction those of its input, in the order of memory."""
+    if _is_placed(node):
+        return tuple(d for d in _placed_shape(node) if d != ONE)
     if not node.op.reduce:
-        whole = [v for i, x in enumerate(node.inputs) if i not in node.op.shape_only for v in [access(x)]]
+        whole = [access(x) for x in node.operands]
         whole = [v for v in whole if sum(a is not None for a in v.axes) == node.rank]
         if whole and node.rank > 1:
             view = whole[0]
@@ -564,7 +598,7 @@ def _seen(nest: Nest, x: Node) -> tuple[Access, Labels | None, bool]:
     view = access(x)
     base = view.base
     if base in nest.labels:
-        usable = nest.roles[base] is not Role.AFTER and view.whole
+        usable = nest.roles[base] not in (Role.AFTER, Role.PLACED) and view.whole
         own = nest.labels[base]
         return view, tuple(None if a is None else own[a] for a in view.axes), usable
     for (other, seen), labels in nest.reads.items():
@@ -626,7 +660,7 @@ def _reading(
     reads = []
     for x in inputs:
         view = access(x)
-        if view.base in nest.labels or (x.op.name == "const" and not x.rank):
+        if view.base in nest.labels or is_literal(x):
             continue
         aligned = labels[len(labels) - x.rank :]
         own = tuple(
@@ -640,7 +674,7 @@ def _reading(
 
 
 def _fit_map(nest: Nest, node: Node) -> Place | None:
-    inputs = [x for i, x in enumerate(node.inputs) if i not in node.op.shape_only]
+    inputs = node.operands
     labels = _align(nest, node.shape, inputs)
     if labels is None:
         return None
@@ -655,6 +689,22 @@ def _fit_map(nest: Nest, node: Node) -> Place | None:
         return None
     reads = _reading(nest, node.shape, labels, inputs)
     return None if reads is None else Place(labels, role, stage, nest.split, reads)
+
+
+def _fit_placed(nest: Nest, node: Node) -> Place | None:
+    """A nest of its own, over the values: what computes them joins it."""
+    if any(role is not Role.FULL for role in nest.roles.values()):
+        return None
+    labels = _align(nest, _placed_shape(node), node.operands)
+    if labels is None or {a for a in labels if a is not None} != set(range(len(nest.domain))):
+        return None
+    if nest.split is not None or [a for a in labels if a is not None] != list(range(len(nest.domain))):
+        return None
+    inside = [b for x in node.operands if (b := access(x).base) in nest.labels]
+    if any(nest.stages[b] for b in inside):
+        return None
+    reads = _reading(nest, _placed_shape(node), labels, node.operands)
+    return None if reads is None else Place(labels, Role.PLACED, 0, None, reads)
 
 
 def _fit_reduce(nest: Nest, node: Node) -> Place | None:

@@ -49,7 +49,7 @@ class Access:
 def access(node: Node) -> Access:
     """What a node reads: through the views whose places are known before the run, from what is behind."""
     chain = []
-    while node.op.view and (found := _step(node)) is not None:
+    while node.op.view and (found := one_step(node)) is not None:
         chain.append(found)
         node = node.inputs[0]
     rank = node.rank
@@ -65,8 +65,8 @@ def access(node: Node) -> Access:
     return made
 
 
-def _step(view: Node) -> Access | None:
-    """One view of its input."""
+def one_step(view: Node) -> Access | None:
+    """One view of its input; None if only the run knows what it sees."""
     x = view.inputs[0]
     if view.op.name == "index":
         return _slices(view)

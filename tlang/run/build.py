@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from tlang.emit.cpu import BLOCK, HEADER, SIGNATURE, Code, Temporary, chunk, code
+from tlang.emit.cpu import BLOCK, HEADER, SIGNATURE, STATUS, Code, Temporary, chunk, code, must_be_positive
 from tlang.graph.node import Node
 from tlang.interpret import Call, Draw, Leaf, Sizes, Tape
 from tlang.plan.draws import lower_draws
-from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, inputs_of, lower
+from tlang.plan.fuse import Alone, Gemm, Step, fused, inputs_of, lower
 from tlang.run import blas
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError
@@ -143,7 +143,9 @@ class Segment:
             array = aligned(shape, dtype)
             results.append(array)
             table[slot] = address(array)
-        self.entry(frame.address, 0, 1, 1)
+        if self.entry(frame.address, 0, 1, 1):
+            table[STATUS] = 0
+            raise Unfit
         if len(self.frames) > 8:
             self.frames.clear()
         self.frames.setdefault(key, []).append(frame)
@@ -173,9 +175,7 @@ def _positive(steps: Sequence[Step]) -> list[Dim]:
     """The sizes that must not be negative for the views of the steps to exist."""
     found: dict[Dim, None] = {}
     for step in steps:
-        views = [v for _, v in step.reads] if isinstance(step, Nest) else []
-        for view in views:
-            found.update(dict.fromkeys(view.positive))
+        found.update(dict.fromkeys(must_be_positive(step)))
         for x in step.outputs:
             found.update({d: None for d in x.shape if d.const < 0 or any(k < 0 for _, k in d.terms)})
     return list(found)

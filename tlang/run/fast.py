@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlang.emit.cpu import STATUS
 from tlang.graph.node import Function, Node
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
 from tlang.run.build import CompiledTape, Unfit, address, aligned
@@ -163,7 +164,9 @@ class FastCall:
             elif dtype is None:
                 result = np.array(shared[result])
             results.append(result)
-        self.entry(self.frame.address, 0, 1, 1)
+        if self.entry(self.frame.address, 0, 1, 1):
+            table[STATUS] = 0
+            return MISS
         values = [x if x.shape else x[()] for x in results]
         if self.updates:
             session.shared = {**shared, **dict(zip(self.updates, values[self.outputs :], strict=True))}

@@ -11,10 +11,12 @@ The attribute `spec` has an entry for each subscript, `...` already written out 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from tlang.errors import error
 from tlang.graph.node import OPS, Node, operation
+from tlang.graph.ops.places import lower_index, lower_update
 from tlang.graph.ops.rules import unbroadcast, unknown_dim, zeros_like
 from tlang.types import BOOL, ONE, Dim, Mismatch, Solver, Tensor, describe_axis
 
@@ -167,6 +169,7 @@ operation(
     view=True,
     public=False,
     dynamic=True,
+    lower=lower_index,
 )
 
 
@@ -242,6 +245,7 @@ operation(
     grad=_add_at_grad,
     doc="x with v added at places; of repeated indices all are added.",
     public=False,
+    lower=partial(lower_update, add=True),
 )
 operation(
     "is_last",
@@ -263,4 +267,5 @@ operation(
     grad=_set_at_grad,
     doc="x with v stored at places; of repeated indices the last wins.",
     public=False,
+    lower=partial(lower_update, add=False),
 )

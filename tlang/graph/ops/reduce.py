@@ -15,6 +15,7 @@ from tlang.graph.ops.rules import (
     count_of,
     expand,
     float_dtype,
+    iota,
     like,
     normal_axes,
     normal_axis,
@@ -324,6 +325,22 @@ def _arg(name: str) -> Callable[..., Any]:
     return meaning
 
 
+def _lower_arg(out: Node, x: Node, axis: int | None, keepdims: bool) -> Node | None:
+    """The least index of those where the element is the extreme one, or NaN."""
+    if x.dtype.kind == "c" or x.rank == 0 or (axis is None and x.rank > 1):
+        return None
+    along = normal_axis(axis or 0, x.rank)
+    name = "max" if out.op.name == "argmax" else "min"
+    hit = x.apply("eq", x.apply(name, axis=along, keepdims=True))
+    if x.dtype.is_inexact:
+        hit = hit.apply("or", x.apply("isnan"))
+    index = iota(x, along)
+    if along < x.rank - 1:
+        index = index.apply("expand_dims", axis=tuple(range(1, x.rank - along)))
+    least = hit.apply("where", index, 2**63 - 1).apply("min", axis=along, keepdims=keepdims)
+    return least
+
+
 for _name, _doc in (("argmax", "greatest"), ("argmin", "least")):
     operation(
         _name,
@@ -333,6 +350,7 @@ for _name, _doc in (("argmax", "greatest"), ("argmin", "least")):
         grad=None,
         doc=f"The index of the first {_doc} element along an axis, or of the flattened tensor.",
         cut="an index",
+        lower=_lower_arg,
     )
 
 

@@ -157,6 +157,19 @@ def count_of(x: Node, axis: int | tuple[int, ...] | None, dtype: DType) -> Node:
     return total.cast(dtype) if const == 1 else total.cast(dtype) * factor
 
 
+def size_of(x: Node, axis: int) -> Node:
+    """The size of an axis as an i64 scalar."""
+    if x.shape[axis].is_const:
+        return x.graph.const(x.shape[axis].const, Tensor(I64), x.span)
+    return x.graph.make(_op("size"), [x], x.span, axis=axis)
+
+
+def iota(x: Node, axis: int) -> Node:
+    """The indices 0, 1, ... of an axis, i64 of rank 1."""
+    zero, one = (x.graph.const(k, Tensor(I64), x.span) for k in (0, 1))
+    return x.graph.make(_op("arange"), [zero, size_of(x, axis), one], x.span, size=x.shape[axis])
+
+
 def _op(name: str) -> Any:
     from tlang.graph.node import OPS
 
