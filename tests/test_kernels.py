@@ -424,6 +424,6 @@ def test_equal_steps_are_one_function() -> None:
         m.f(np.ones(3))
         (tape,) = m._session._calls.values()
         assert len(tape.steps_of_plan) >= layers
-        return str(tape.segment.code.text).count("def ")
+        return str(tape.segments[0].code.text).count("def ")
 
     assert functions(30) == functions(20)

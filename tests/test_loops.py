@@ -28,6 +28,9 @@ function train(x, y) = (cost = cost, guess = p > 0.5) where {
 }
 function look(x) = sum(x @ w)
 function shrink() = w where { update w = w * 0.5 + b }
+tensor q: i64
+function pick(x, q) = (a = x[argmax(x[:, q])], b = argmin(x, axis = 0)) where { update w = w + x[q] }
+function put(q) = w where { update w[q] = 5.0 }
 """
 RNG = np.random.default_rng(4)
 DATA = "set data: f64[40, 6] = load('x.npy')\n"
@@ -72,6 +75,17 @@ def both(tmp_path: Any, commands: str, native: bool = True) -> list[Any]:
         "set b = 0.5 \n repeat 30 { set old = shrink() }",
         "set u = 1.0 \n set v = 2.0 \n repeat 10 { set u, v = (v, u + v) }",
         "set v = 2.0 \n repeat 10 { set u = v \n set v = v + 1 }",
+        "repeat 5 { set c = train(data, target) \n check c.cost < 10 }",
+        'repeat 5 { set c = train(data, target) \n print("cost", c.cost, c.guess[0]) }',
+        "repeat 6 as i { train(data, target) \n set v = data[i * 7] \n set k = argmax(data[:, i % 6]) }",
+        "repeat 6 as i { train(data, target) \n set a = i * 4 \n set v = sum(data[[a, a + 1]], axis = 0) }",
+        "repeat 6 { train(data, target) \n set s = (data[:6] + eye(6)) @ w }",
+        "repeat 6 { set c = pick(data, 2) \n set d = concatenate([c.a, w]) }",
+        "repeat 9 as i { put(i - 4) }",
+        "repeat 4 { repeat 5 { set c = train(data, target) } }",
+        "repeat 4 as i { for j in 2..5 { set c = train(data, target) \n set v = i * 10 + j } }",
+        "repeat 4 { for p0, q0 in batches(data[:40], target[:40], size = 5) { set c = train(p0, q0) } }",
+        "repeat 3 as i { repeat 2 as j { repeat 2 as k { set v = i * 100 + j * 10 + k } } \n print(v) }",
     ],
 )
 def test_loops_agree(tmp_path: Any, commands: str) -> None:
@@ -79,9 +93,56 @@ def test_loops_agree(tmp_path: Any, commands: str) -> None:
 
 
 def test_loops_that_need_python_agree(tmp_path: Any) -> None:
-    both(tmp_path, "repeat 5 { set c = train(data, target) \n check c.cost < 10 }", native=False)
     nested = "repeat 4 { for p0, q0 in batches(data, target, size = 5) { set c = train(p0, q0) } }"
     both(tmp_path, nested, native=False)  # the inner loop is compiled, the outer one is not
+    both(tmp_path, "repeat 4 as i { repeat i { set c = train(data, target) } }", native=False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "set k = k + 1 \n set c = train(data, target) \n set v = data[k * 9, 0]",
+        "set c = train(data, target) \n set k = k + 1 \n put(k)",
+        'set k = k + 1 \n set c = train(data, target) \n check k < 4, "too far"',
+        "set k = k + 1 \n set v = one_hot(k, 4) \n set c = train(data, target)",
+        "set c = train(data, target) \n set k = k + 1 \n set v = sum(w[[k, 1 - k]])",
+    ],
+)
+@pytest.mark.parametrize("loop", ["repeat 20", "repeat 20 as i", "for i in 3..20"])
+def test_an_error_leaves_what_the_interpreter_leaves(tmp_path: Any, body: str, loop: str) -> None:
+    """The same error at the same place, and all values and states of the iterations before."""
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    load = 'set data: f64[43, 6] = load("d.npz", "x")\nset target: f64[43] = load("d.npz", "y")\nset k = 0\n'
+    path = tmp_path / "p.tl"
+    path.write_text(MODEL + load)
+    found = []
+    for backend in ("numpy", "cpu"):
+        m = tlang.load(path, backend=backend, unused="ignore")
+        with pytest.raises(tlang.TlangError) as e:
+            m.run(f"{loop} {{ {body} }}")
+        assert not m._session.why_slow
+        found.append((str(e.value), m._session.values, m._session.shared))
+    assert found[0][0] == found[1][0]
+    for a, b in zip(found[0][1:], found[1][1:], strict=True):
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            np.testing.assert_allclose(b[name], value, rtol=1e-9, err_msg=name)
+
+
+def test_repeat_stops_at_an_error() -> None:
+    """From Python: the state is that of the calls before the one that failed."""
+    text = """
+        tensor x: f64[n]
+        shared at: i64 = 0
+        function next(x) = x[at] where { update at = at + 1 }
+    """
+    found = []
+    for backend in ("numpy", "cpu"):
+        m = tlang.compile(text, backend=backend)
+        with pytest.raises(tlang.TlangError, match="R115"):
+            m.repeat(100, "next", np.arange(10.0))
+        found.append(int(m.at.value))
+    assert found == [10, 10]
 
 
 def test_repeat_from_python() -> None:
@@ -124,10 +185,10 @@ def test_an_interrupt_leaves_whole_steps(monkeypatch: pytest.MonkeyPatch) -> Non
     usual = loops.NativeLoop.drive_all
     turns = iter(range(3))
 
-    def interrupted(self: Any, *args: Any) -> None:
+    def interrupted(self: Any, *args: Any) -> Any:
         if next(turns, None) is None:
             raise KeyboardInterrupt
-        usual(self, *args)
+        return usual(self, *args)
 
     monkeypatch.setattr(loops.NativeLoop, "drive_all", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -206,3 +206,68 @@ def test_argmax(dtype: str) -> None:
         for keep in (False, True)
     ]
     assert_native(agree(roots, {"x": x}))
+
+
+IN_PLACE = """
+tensor i: i64
+tensor k: i64[m]
+tensor v: f64
+tensor u: f64[n]
+shared w: f64[1000] = zeros(1000)
+shared a: f64[50, 40] = zeros((50, 40))
+tensor p: f64[50]
+tensor q: f64[40]
+function put(i, v) where { update w[i] = v }
+function puts(k, v) where { update w[k] = w[k] + v }
+function rank1(p, q) where { update a = a + outer(p, q) }
+function turned(v) where { update w = w[::-1] + v }
+function waves(v) where { update w = sin(w) + v }
+function both(v) = w where { update w = w + v }
+function new(v) = (n = w * 2, m = sum(w)) where { update w = w * 2 + v }
+"""
+
+
+def test_updates_in_place() -> None:
+    """Calls and loops overwrite a state that nobody else has, and only that; the numbers are the same."""
+    p, q = np.arange(50.0), np.arange(40.0)
+    calls: list[tuple[str, tuple[Any, ...], bool]] = [
+        ("put", (3, 2.5), True),
+        ("put", (-1, 1.5), True),
+        ("puts", ([1, 2, 999], 0.5), False),
+        ("rank1", (p, q), True),
+        ("turned", (1.0,), False),
+        ("waves", (0.5,), False),
+        ("both", (2.0,), False),
+        ("new", (2.0,), False),
+    ]
+    for name, args, in_place in calls:
+        plain, fast = (compile(IN_PLACE, backend=b) for b in ("numpy", "cpu"))
+        key = "a" if name == "rank1" else "w"
+        for _ in range(4):
+            before = fast._session.shared[key]
+            at, held = before.ctypes.data, fast.w.value
+            was = held.copy()
+            del before
+            for m in (plain, fast):
+                result = getattr(m, name)(*args)
+            if name == "both":
+                np.testing.assert_array_equal(result, was)
+            np.testing.assert_array_equal(held, was)
+        assert (fast._session.shared[key].ctypes.data == at) == in_place, name
+        for m in (plain, fast):
+            m.repeat(5, name, *args)
+        np.testing.assert_allclose(fast.w.value, plain.w.value, rtol=1e-12)
+        np.testing.assert_allclose(fast.a.value, plain.a.value, rtol=1e-12)
+
+
+def test_a_state_that_others_have_is_not_overwritten() -> None:
+    m = compile(IN_PLACE, backend="cpu")
+    m.put(3, 1.0)
+    m.put(3, 1.0)
+    held = m._session.shared["w"]
+    m.put(3, 7.0)
+    assert held[3] == 1
+    assert m.w.value[3] == 7
+    with pytest.raises(TlangError, match="R115"):
+        m.put(1000, 2.0)
+    assert m.w.value[3] == 7

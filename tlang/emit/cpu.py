@@ -990,6 +990,11 @@ def seen_by(node: Node) -> Access:
     return found
 
 
+def runs_twice(nest: Nest) -> bool:
+    """Whether chunks of a nest may run again, with functions that have no bounds."""
+    return any(f"{{{f}}}" in form(n) for n in nest.nodes for f in BOUNDS)
+
+
 def must_be_positive(step: Step) -> list[Dim]:
     """The sizes that must not be negative for a step to make sense."""
     if not isinstance(step, Nest):

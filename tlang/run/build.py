@@ -17,11 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from tlang.emit.cpu import BLOCK, HEADER, SIGNATURE, STATUS, Code, Temporary, chunk, code, must_be_positive
+from tlang.emit.cpu import (
+    BLOCK,
+    HEADER,
+    SIGNATURE,
+    STATUS,
+    Code,
+    Temporary,
+    chunk,
+    code,
+    must_be_positive,
+    runs_twice,
+)
 from tlang.graph.node import Node
 from tlang.interpret import Call, Draw, Leaf, Sizes, Tape
 from tlang.plan.draws import lower_draws
-from tlang.plan.fuse import Alone, Gemm, Step, fused, inputs_of, lower
+from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, inputs_of, lower
+from tlang.plan.reuse import may_replace
 from tlang.run import blas
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError
@@ -114,6 +126,7 @@ class Segment:
     """Steps as one call: `inputs` are the nodes that it reads, `outputs` those whose values are wanted."""
 
     def __init__(self, steps: Sequence[Step], wanted: Iterable[Node]) -> None:
+        self.steps = steps
         self.code = code(steps)
         self.entry = build(self.code.text, self.code.entry, self.code.uses_blas)
         made = {x for step in steps for x in step.outputs}
@@ -122,10 +135,15 @@ class Segment:
         self.inputs = [a for a in nodes if a not in made]
         self.outputs = [a for a in nodes if a in made and a in wanted]
         self.positive = _positive(steps)
+        self.fails = any(n.op.fails or n.tables for s in steps if isinstance(s, Nest) for n in s.nodes)
         self.lifetimes = _lifetimes(steps, self.code)
         self.slot = {a: HEADER + len(self.code.symbols) + k for k, a in enumerate(self.code.arrays)}
         self.dtypes = [np.dtype(x.dtype.numpy_name) for x in self.inputs]
         self.frames: dict[tuple[int, ...], list[Frame]] = {}
+
+    def in_place(self, old: Node, new: Node) -> bool:
+        """Whether the memory of an input may be that of an output too."""
+        return may_replace(self.steps, old, new, runs_twice)
 
     def __call__(self, sizes: Sizes, draw: Draw, *arrays: Array) -> tuple[Array, ...]:
         """The outputs for arrays of the inputs."""
@@ -261,7 +279,6 @@ class CompiledTape(Tape):
                 segments.append([Alone(step.node) if isinstance(step, Gemm) and not native else step])
         calls: list[Call] = []
         self.segments: list[Segment] = []
-        self.segment: Segment | None = None
         self.native = all(not isinstance(s, Alone) for steps in segments for s in steps)
         for at, steps in enumerate(segments):
             rest = {x for later in segments[at + 1 :] for step in later for x in inputs_of(step)} | set(roots)
@@ -277,13 +294,28 @@ class CompiledTape(Tape):
                 self.native = False
                 self.segments = []
                 return super().calls(roots)
-            self.segment = segment
             self.segments.append(segment)
             calls.append(
                 (segment, segment.inputs, segment, segment.inputs[0] if segment.inputs else roots[0])
             )
-            calls += [(_item(k), [segment], x, x) for k, x in enumerate(segment.outputs)]
+            calls += [(Item(k), [segment], x, x) for k, x in enumerate(segment.outputs)]
         return calls
+
+    def replaced(self, pairs: Iterable[tuple[Node, int]]) -> dict[Node, Node]:
+        """Of pairs of a leaf and the number of the root that is its new value: what may overwrite leaves."""
+        if len(self.segments) != 1 or any(not isinstance(call, Segment | Item) for call, *_ in self.steps):
+            return {}
+        (segment,) = self.segments
+        leaves = {node: i for i, node in self.leaves}
+        made = {i: node for call, _, i, _, node in self.steps if isinstance(call, Item)}
+        found = {}
+        for leaf, at in pairs:
+            root = self.roots[at]
+            if root not in made or self.roots.count(root) > 1 or leaf not in segment.inputs:
+                continue
+            if leaves[leaf] not in self.roots and segment.in_place(leaf, made[root]):
+                found[made[root]] = leaf
+        return found
 
     @property
     def is_built(self) -> bool:
@@ -300,5 +332,12 @@ class CompiledTape(Tape):
             return self._reference.run(leaf, draw)
 
 
-def _item(k: int) -> Callable[..., Array]:
-    return lambda sizes, draw, results: results[k]
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Takes one of the outputs of a segment."""
+
+    number: int
+
+    def __call__(self, sizes: Sizes, draw: Draw, results: Sequence[Array]) -> Array:
+        """The output."""
+        return results[self.number]

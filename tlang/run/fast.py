@@ -7,6 +7,7 @@ the usual call answers. Scalars pass through cells that the code reads and write
 
 from __future__ import annotations
 
+import sys
 from collections import namedtuple
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ _EXACT: dict[str, tuple[type, ...]] = {
     "float32": (np.float32,),
     "int64": (int, np.int64),
 }
+
+
+#: References to a shared array while only the session has it: its own, a variable's, and an argument's.
+_OWN_REFERENCES = 3
 
 
 class FastCall:
@@ -100,6 +105,16 @@ class FastCall:
                 table[slot] = address(own)
             self.results.append((own, slot, shape, dtype))
         self.updates = tuple(function.updates)
+        shared_leaves = {x.attr("name"): x for _, x in tape.leaves if x.op.name == "shared"}
+        pairs = [
+            (shared_leaves[key], len(function.outputs) + k)
+            for k, key in enumerate(self.updates)
+            if key in shared_leaves and shared_leaves[key].rank
+        ]
+        self.replaced = {
+            self.updates.index(old.attr("name")) + len(function.outputs): old.attr("name")
+            for old in tape.replaced(pairs).values()
+        }
         self.outputs = len(function.outputs)
         self.record: Any = None
         if function.fields is not None:
@@ -156,10 +171,15 @@ class FastCall:
                 return MISS
             else:
                 table[slot] = address(x)
+        x = None  # which counts as a reference
         results = []
-        for result, slot, shape, dtype in self.results:
+        for at, (result, slot, shape, dtype) in enumerate(self.results):
             if result is None:
-                result = aligned(shape, dtype)
+                old = shared[self.replaced[at]] if at in self.replaced else None
+                if old is not None and sys.getrefcount(old) <= _OWN_REFERENCES:
+                    result = old
+                else:
+                    result = aligned(shape, dtype)
                 table[slot] = address(result)
             elif dtype is None:
                 result = np.array(shared[result])

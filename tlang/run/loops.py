@@ -2,29 +2,37 @@
 
 The body of a loop is a list of calls of compiled code whose operands are memory that stays where it is.
 What one call hands to another are addresses in their tables, and a new value of a shared tensor takes the
-place of the old one by an exchange of two addresses. A :class:`NativeLoop` is this, made for arrays of
-certain sizes, after one iteration has shown them.
+place of the old one by an exchange of two addresses. What has no kernel, Python does between two of them. A
+:class:`NativeLoop` is this, made for arrays of certain sizes, after one iteration has shown them.
+
+Where something fails, the loop stops before the operation that did, and the interpreter runs that line of
+the body again, to say what is wrong. So everything is then computed in every iteration, as it is there.
 """
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlang.elaborate import plans
+from tlang.elaborate.values import Text
 from tlang.emit import driver
 from tlang.graph.node import Function, Node, toposort
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
-from tlang.run.build import CompiledTape, Frame, Unfit, address, aligned, build
+from tlang.plan.views import one_step
+from tlang.run.build import CompiledTape, Frame, Item, Segment, Unfit, address, aligned, build
+from tlang.run.host import Host, array_at
 from tlang.run.objects import ObjectError
 from tlang.run.rng import PhiloxState
-from tlang.run.state import state_words
+from tlang.run.state import draw, state_words
+from tlang.run.text import format_value
 
 if TYPE_CHECKING:
     from tlang.run.session import Session
@@ -37,7 +45,7 @@ SLICE = 0.05
 
 
 class Foreign(Exception):
-    """A loop that needs Python between its steps, with the reason."""
+    """A loop that only Python can run, with the reason."""
 
 
 @dataclass(slots=True)
@@ -86,6 +94,19 @@ class NativeLoop:
         self.counter = counter
         self.given: list[str] = []
         self.changing: set[Name] = set()
+        self.host = Host()
+        self.body = body
+        self.args = dict(args or {})
+        self.lines: list[int] = []
+        self.calls: list[int] = []
+        self.can_fail = False
+        self.several_effects = False
+        self.prints: set[int] = set()
+        self.risks = 0
+        self.overwritten: set[str] = set()
+        self.counters: dict[str, int] = {}
+        self.last_batches: dict[str, Array] = {}
+        self.last = 0
         if isinstance(body, Function):
             held = {name: self.hold(array) for name, array in (args or {}).items()}
             self.given = self.call(body, held, False)
@@ -93,11 +114,17 @@ class NativeLoop:
             self.changing = self.changed_by(body)
             read = _reads(session, body)
             for plan in body:
+                self.lines.append(len(self.words) // driver.WORDS)
                 self.plan(plan, read)
+        if self.can_fail:
+            if self.several_effects:
+                raise Foreign("a line with several calls may fail")
+            for at in self.calls:
+                self.words[at] = 1
         if counter is not None and ("value", counter[0]) in self.variables:
             self.emit(driver.ADD, address(self.variables["value", counter[0]].arrays[0]), 1)
         for name, (base, _, step) in self.moving.items():
-            if ("value", name) in self.variables:
+            if step and ("value", name) in self.variables:
                 bytes_a_row = base.strides[0] if base.shape[0] > 1 else base.nbytes
                 self.emit(driver.ADD, self.variables["value", name].cell, step * bytes_a_row)
         self.program = np.array([0] * driver.HEADER + self.words, np.int64)
@@ -108,9 +135,13 @@ class NativeLoop:
         names: set[Name] = {("value", name) for name in self.moving}
         if self.counter is not None:
             names.add(("value", self.counter[0]))
-        for plan in body:
+        for plan in _flat(body):
             for target in getattr(plan, "targets", ()):
                 names.add((target.kind, target.name))
+            if isinstance(plan, plans.RepeatPlan | plans.RangePlan) and plan.name is not None:
+                names.add(("value", plan.name))
+            if isinstance(plan, plans.BatchesPlan):
+                names |= {("value", name) for name in plan.names}
             e = getattr(plan, "value", None)
             if isinstance(e, plans.Evaluation):
                 for step in e.steps:
@@ -167,23 +198,138 @@ class NativeLoop:
                     raise Foreign("it sets what is not a plain value")
                 if e.fields is not None:
                     (target,) = targets
-                    if any(f"{target.name}.{f}" in read for f in e.fields):
-                        raise Foreign(f"it reads the record `{target.name}`")
-                    sources = self.evaluation(e, read, True)
-                    if any(s.startswith(("value:", "shared:")) for s in sources):
-                        raise Foreign(f"a field of `{target.name}` is a variable")
+                    names = [f"{target.name}.{f}" for f in e.fields]
+                    risks = self.risks
+                    sources = self.evaluation(e, read, not read & set(names))
+                    kept = read if risks == self.risks else set(names)
+                    for at, (name, source) in enumerate(zip(names, sources, strict=True)):
+                        if name in kept or source.startswith(("value:", "shared:")):
+                            self.assign(name, source)
+                            sources[at] = f"value:{name}"
                     self.records.append((target, e.fields, sources))
                     return
+                risks = self.risks
                 outputs = self.evaluation(e, read, all(t.name not in read for t in targets))
+                kept = read if risks == self.risks else {t.name for t in targets}
                 for target, source in zip(targets, outputs, strict=True):
-                    if target.name in read or source.startswith(("value:", "shared:")):
+                    if target.name in kept or source.startswith(("value:", "shared:")):
                         self.assign(target.name, source)
                         source = f"value:{target.name}"
                     self.sets[target.name] = (source, target)
             case plans.EchoPlan(value=e, quiet=True):
                 self.evaluation(e, read, True)
+            case plans.CheckPlan(value=e):
+                (source,) = self.evaluation(e, read, False)
+                self.can_fail = True
+                self.emit(driver.TEST, self.results[source][0])
+            case plans.PrintPlan(value=e):
+                self.print(e, read)
+            case plans.RepeatPlan(count=count, name=name, body=body):
+                self.nested(body, read, self.number(count), name, 0)
+            case plans.RangePlan(name=name, start=start, stop=stop, body=body):
+                first = self.number(start)
+                self.nested(body, read, self.number(stop) - first, name, first)
+            case plans.BatchesPlan(names=names, arrays=arrays, size=size, body=body):
+                self.nested_batches(body, read, names, arrays, self.number(size))
             case _:
                 raise Foreign(f"{type(plan).__name__} needs Python")
+
+    def print(self, e: plans.Evaluation, read: set[str]) -> None:
+        """A line of output in every iteration."""
+        if any(not isinstance(i, int | Text) for i in e.items):
+            raise Foreign("it prints a state")
+        sources = iter(
+            self.evaluation(replace(e, items=tuple(i for i in e.items if isinstance(i, int))), read, False)
+        )
+        items = [i.value if isinstance(i, Text) else self.results[next(sources)] for i in e.items]
+
+        def job() -> None:
+            texts = [i if isinstance(i, str) else format_value([array_at(*i)[()]], None) for i in items]
+            self.session.write(" ".join(texts))
+
+        self.prints.add(len(self.words) // driver.WORDS)
+        self.hosted(job)
+
+    def hosted(self, job: Callable[[], None]) -> None:
+        """A call of Python."""
+        self.emit(driver.HOST, self.host.entry, self.host.add(job))
+
+    # ------------------------------------------------------------ loops in the body
+
+    def number(self, e: plans.Evaluation) -> int:
+        """A count that is the same in every iteration."""
+        leaves = {(n.op.name, n.attr("name")) for node in e.nodes for n in _leaves(node)}
+        if e.steps or e.advances or leaves & self.changing:
+            raise Foreign("the count of a loop in it changes")
+        return int(self.session.evaluate(e)[0])
+
+    def nested(
+        self, body: Sequence[plans.Plan], read: set[str], count: int, name: str | None, first: int
+    ) -> None:
+        """A loop in the body: `name` counts from `first`."""
+        if count < 1:
+            raise Foreign("a loop in it has no iteration")
+
+        def advance() -> None:
+            if name is not None:
+                self.emit(driver.ADD, place, 1)
+
+        place = 0
+        if name is not None:
+            self.session.values.setdefault(name, np.int64(first))
+            place = address(self.variable(("value", name)).arrays[0])
+            self.counters[name] = first + count - 1
+            self.emit(driver.STORE, place, first - 1)
+        self.around(body, read, count, advance)
+
+    def around(
+        self, body: Sequence[plans.Plan], read: set[str], count: int, advance: Callable[[], object]
+    ) -> None:
+        """The operations of a loop in the body; `advance` emits those that begin an iteration."""
+        left = self.new_cell(np.zeros(1))
+        self.emit(driver.STORE, left, count)
+        top = len(self.words) // driver.WORDS
+        advance()
+        for plan in body:
+            self.plan(plan, read)
+        self.emit(driver.AGAIN, left, top)
+        if self.can_fail:
+            raise Foreign("a loop in it may fail")
+
+    def nested_batches(
+        self,
+        body: Sequence[plans.Plan],
+        read: set[str],
+        names: Sequence[str],
+        arrays: plans.Evaluation,
+        size: int,
+    ) -> None:
+        """Whole batches of arrays that do not change."""
+        leaves = {(n.op.name, n.attr("name")) for node in arrays.nodes for n in _leaves(node)}
+        if arrays.steps or arrays.advances or leaves & self.changing or size < 1:
+            raise Foreign("what is divided into batches changes")
+        values = [np.ascontiguousarray(v) for v in self.session.evaluate(arrays)]
+        count = len(values[0])
+        if count % size or not count:
+            raise Foreign("the last batch is smaller")
+        cells = []
+        for name, value in zip(names, values, strict=True):
+            if name in self.moving or ("value", name) in self.variables:
+                raise Foreign(f"`{name}` has several meanings")
+            self.moving[name] = (value, 0, 0)
+            whole = Variable(self.new_cell(value), [value[:size]])
+            self.kept.append(value)
+            self.variables["value", name] = whole
+            row = value.nbytes // count
+            cells.append((whole.cell, size * row))
+            self.emit(driver.STORE, whole.cell, address(value) - size * row)
+            self.last_batches[name] = value[count - size :]
+
+        def advance() -> None:
+            for cell, step in cells:
+                self.emit(driver.ADD, cell, step)
+
+        self.around(body, read, count // size, advance)
 
     def assign(self, name: str, source: str) -> None:
         """A value that the loop reads gets a new content."""
@@ -218,6 +364,8 @@ class NativeLoop:
             for r, output in zip(step.results, outputs, strict=True):
                 own[r] = output
             version += function.has_effects
+        if version > 1:
+            self.several_effects = True
         return [self.value(n, own, e, version) for n in roots]
 
     def value(self, node: Node, own: Mapping[str, str], e: plans.Evaluation, version: int) -> str:
@@ -277,11 +425,17 @@ class NativeLoop:
             self.results[key] = (variable.cell, variable.arrays[0])
             return key
 
-        results = self.compute(tape, found, wanted)
+        count = len(function.outputs)
+        leaves = {leaf.attr("name"): leaf for _, leaf in tape.leaves if leaf.op.name == "shared"}
+        replaced = tape.replaced(
+            (leaves[key], count + k) for k, key in enumerate(function.updates) if key in leaves
+        )
+        results = self.compute(tape, found, wanted, replaced)
+        new = set(results[count : count + len(function.updates)])
+        results[:count] = [self.snapshot(r) if r in new else r for r in results[:count]]
         for state in function.advances:
             self.emit(driver.ADD, address(self.variable(("stream", state)).arrays[0]) + 8, 1)
             self.streams.add(state)
-        count = len(function.outputs)
         for at, source in enumerate(results[:count]):
             if source.startswith("shared:") and source.removeprefix("shared:") in function.updates:
                 results[at] = self.snapshot(source)
@@ -289,6 +443,9 @@ class NativeLoop:
         for key, source in zip(function.updates, results[count:], strict=True):
             place, array = self.results[source]
             variable = self.variable(("shared", key))
+            if source in self.overwritten:
+                self.updated.add(key)
+                continue
             if (
                 source.partition(":")[0] in ("shared", "value")
                 or source.startswith("%held")
@@ -310,92 +467,173 @@ class NativeLoop:
         self.emit(driver.COPY, self.results[held][0], place, array.nbytes)
         return held
 
-    def compute(self, tape: Any, found: Callable[[Node], str], wanted: bool) -> list[str]:
-        """A call of a tape: its operands' addresses are loaded into its table. Returns names of its roots."""
-        if not isinstance(tape, CompiledTape) or not tape.native:
-            raise Foreign("not all of it is compiled")
+    def compute(
+        self,
+        tape: Any,
+        found: Callable[[Node], str],
+        wanted: bool,
+        replaced: Mapping[Node, Node] | None = None,
+    ) -> list[str]:
+        """The calls of a tape: of code, and of Python between. Returns the names of its roots.
+
+        `replaced` are outputs that overwrite inputs.
+        """
+        if not isinstance(tape, CompiledTape) or tape.failed:
+            raise Foreign("it is not compiled")
         sizes: Sizes = {}
         bound = []
-        leaves = [node for _, node in tape.leaves]
-        for node in [*leaves, *tape.others]:
+        nodes = dict(tape.leaves)
+        for node in [*nodes.values(), *tape.others]:
             if node.type.shape:
                 _, array = self.results[found(node)]
                 bound.append((leaf_name(node), node, array.shape))
         bind_sizes(bound, sizes)
-        nodes = dict(tape.leaves)
         constants = dict(tape.constants)
-        places: dict[int, str] = {}
-        if tape.segment is not None:
-            places = self.segment(tape, sizes, found, wanted)
-        out = []
-        for root in tape.roots:
-            if root in places:
-                out.append(places[root])
-            elif root in nodes:
-                out.append(found(nodes[root]))
+        names: dict[int, str] = {}
+        parts: dict[int, list[str]] = {}
+
+        def source(slot: int) -> str:
+            if slot not in names:
+                names[slot] = found(nodes[slot]) if slot in nodes else self.hold(np.asarray(constants[slot]))
+            return names[slot]
+
+        for call, inputs, made, _, node in tape.steps:
+            if isinstance(call, Segment):
+                parts[made] = self.segment(call, sizes, [source(x) for x in inputs], wanted, replaced or {})
+            elif isinstance(call, Item):
+                names[made] = parts[inputs[0]][call.number]
             else:
-                out.append(self.hold(np.asarray(constants[root])))
-        return out
+                names[made] = self.numpy(call, node, [source(x) for x in inputs], sizes)
+        return [source(root) for root in tape.roots]
 
     def segment(
-        self, tape: CompiledTape, sizes: Sizes, found: Callable[[Node], str], wanted: bool
-    ) -> dict[int, str]:
-        """The call of a tape's code; the results by the slots of the tape."""
-        segment = tape.segment
-        assert segment is not None
+        self,
+        segment: Segment,
+        sizes: Sizes,
+        sources: Sequence[str],
+        wanted: bool,
+        replaced: Mapping[Node, Node],
+    ) -> list[str]:
+        """A call of code: its operands' addresses are loaded into its table. Names of what it gives."""
         try:
             key = tuple([sizes[s] for s in segment.code.symbols])
             frame: Frame = segment.frame(key, self.threads)
         except (Unfit, KeyError):
             raise Foreign("its sizes do not fit") from None
         self.frames.append(frame)
-        for node in segment.inputs:
-            slot = frame.address + 8 * segment.slot[node]
-            if node.op.name == "const":
-                source = self.hold(np.ascontiguousarray(constant(node)))
-            else:
-                source = found(node)
-            self.emit(driver.LOAD, slot, self.results[source][0])
+        for node, source in zip(segment.inputs, sources, strict=True):
+            self.emit(driver.LOAD, frame.address + 8 * segment.slot[node], self.results[source][0])
+        given = dict(zip(segment.inputs, sources, strict=True))
+        for node, leaf in replaced.items():
+            self.emit(driver.LOAD, frame.address + 8 * segment.slot[node], self.results[given[leaf]][0])
         code: Any = segment.entry
         entry = ctypes.cast(code, ctypes.c_void_p).value
         assert entry is not None
+        if segment.fails:  # what it gives is of no use then
+            self.can_fail = True
+            self.risks += 1
         self.emit(driver.CALL, entry, frame.address, int(wanted))
-        places = {}
-        by_node = {}
+        self.calls.append(len(self.words) - 1)
+        made = []
         for node, (slot, shape, dtype) in zip(segment.outputs, frame.outputs, strict=True):
-            array = aligned(shape, dtype)
-            frame.table[slot] = address(array)
-            name = f"%{len(self.results)}"
-            self.results[name] = (frame.address + 8 * slot, array)
-            by_node[node] = name
-        for _, inputs, made, _, node in tape.steps:
-            if inputs and node in by_node:
-                places[made] = by_node[node]
-        return places
+            made.append(f"%{len(self.results)}")
+            if node in replaced:
+                array = self.results[given[replaced[node]]][1]
+                self.overwritten.add(made[-1])
+            else:
+                array = aligned(shape, dtype)
+                frame.table[slot] = address(array)
+            self.results[made[-1]] = (frame.address + 8 * slot, array)
+        return made
+
+    def numpy(self, call: Any, node: Node, sources: Sequence[str], sizes: Sizes) -> str:
+        """An operation that NumPy does."""
+        if node.op.name == "draw" and not isinstance(
+            self.session.streams.state(node.attr("state")), PhiloxState
+        ):
+            raise Foreign("another generator than Philox draws")
+        try:
+            shape = tuple(d.evaluate(sizes) for d in node.shape)
+        except KeyError:
+            raise Foreign("only the run knows the size of a result") from None
+        array = aligned(shape, np.dtype(node.dtype.numpy_name))
+        inputs = [self.results[s] for s in sources]
+        if node.op.view and inputs[0][1].nbytes == array.nbytes and _keeps_order(node):
+            name = self.hold(array)
+            self.emit(driver.COPY, self.results[name][0], inputs[0][0], array.nbytes)
+            return name
+
+        def drawn(node: Node, params: Sequence[Array], shape: tuple[int, ...]) -> Array:
+            words = self.variables["stream", node.attr("state")].arrays[0].view(np.uint64)
+            return draw(PhiloxState(*words.tolist()), node, params, shape)[0]
+
+        def job() -> None:
+            with np.errstate(all="ignore"):
+                result = call(dict(sizes), drawn, *[array_at(*x)[()] for x in inputs])
+            if np.shape(result) != shape:
+                raise ValueError(node.op.name)
+            array[...] = result
+
+        if node.op.name == "draw":
+            self.variable(("stream", node.attr("state")))
+        self.can_fail = True
+        self.hosted(job)
+        name = f"%{len(self.results)}"
+        self.results[name] = (self.new_cell(array), array)
+        return name
 
     # ------------------------------------------------------------ running
 
     def run(self, count: int, progress: Callable[[int], None] | None = None) -> int:
         """Iterates `count` times; on an interrupt too the state is that after a whole iteration."""
-        done, step = 0, 1
+        step, spent, failed = 1, 0.0, 0
         try:
-            while done < count:
+            while (done := self.done) < count:
+                if self.host.interrupted:
+                    raise KeyboardInterrupt
                 step = min(step, count - done)
                 start = time.perf_counter()
-                self.drive_all(step, done + step == count)
-                done += step
+                self.last = count
+                failed = self.drive_all(step, done + step == count)
+                if failed:
+                    break
                 spent = time.perf_counter() - start
                 step = max(
                     1, min(2 * step if spent < SLICE / 2 else step, int(step * SLICE / max(spent, 1e-9)))
                 )
                 if progress is not None:
-                    progress(done)
+                    progress(self.done)
+            if self.host.interrupted:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if self.done < count and not self.can_fail and spent < 2 * SLICE:  # for what is computed last
+                self.last = self.done + 1
+                self.drive_all(1, True)
+            raise
         finally:
-            self.publish(done)
-        return done
+            self.publish(self.done, bool(failed))
+        if failed:
+            self.explain(failed - 1)
+        return self.done
 
-    def drive_all(self, iterations: int, final: bool) -> None:
-        """Some iterations, on all threads."""
+    @property
+    def done(self) -> int:
+        """How many iterations are whole."""
+        return int(self.program[driver.DONE])
+
+    def explain(self, operation: int) -> None:
+        """Raises the error of the line that an operation belongs to."""
+        if operation in self.prints and self.host.error is not None:
+            raise self.host.error
+        if isinstance(self.body, Function):
+            self.session.call(self.body, self.args)
+        else:
+            line = bisect.bisect_right(self.lines, operation) - 1
+            self.session.execute(self.body[line])
+        raise self.host.error or AssertionError("compiled code failed where the interpreter does not")
+
+    def drive_all(self, iterations: int, final: bool) -> int:
+        """Some iterations, on all threads; the number of the operation that failed, and one."""
         count = len(self.words) // driver.WORDS
         arguments = (address(self.program), count, iterations, int(final))
         others = [
@@ -404,13 +642,14 @@ class NativeLoop:
         ]
         for t in others:
             t.start()
-        self.drive(*arguments, 0, self.threads)
+        failed: int = self.drive(*arguments, 0, self.threads)
         for t in others:
             t.join()
+        return failed
 
-    def publish(self, done: int) -> None:
+    def publish(self, done: int, failed: bool) -> None:
         """The session gets what the loop has computed: all shared values at once, then the values."""
-        if not done:
+        if not (done or failed):
             return
         session = self.session
         fresh = {key: self.current(self.variables["shared", key]) for key in self.updated}
@@ -418,18 +657,25 @@ class NativeLoop:
         for key in self.streams:
             words = self.variables["stream", key].arrays[0].view(np.uint64)
             session.streams.states[key] = PhiloxState(*words.tolist())
-        for name, (source, target) in self.sets.items():
-            session.store_value(name, self.result(source), target.type, target.span)
-        for target, fields, sources in self.records:
-            session.store_record(target, fields, [self.result(s) for s in sources])
+        if self.done == self.last or self.can_fail:
+            for name, (source, target) in self.sets.items():
+                session.store_value(name, self.result(source), target.type, target.span)
+            for target, fields, sources in self.records:
+                session.store_record(target, fields, [self.result(s) for s in sources])
+        if done:
+            session.values.update({name: np.int64(last) for name, last in self.counters.items()})
+            session.values.update(self.last_batches)
         if self.counter is not None:
-            session.values[self.counter[0]] = np.int64(self.counter[1] + done - 1)
+            session.values[self.counter[0]] = np.int64(self.counter[1] + done - (not failed))
+        if failed:
+            for name, (base, at, step) in self.moving.items():
+                session.values[name] = base[at + step * done : at + step * (done + 1)]
 
     def result(self, source: str) -> Array:
         """What a result is now, as an array of its own."""
         place, array = self.results[source]
         at = int(ctypes.c_int64.from_address(place).value)
-        return np.array(next((a for a in self.arrays() if address(a) == at), array))[()]
+        return np.array(next((a for a in self.arrays() if address(a) == at), array)).reshape(array.shape)[()]
 
     def arrays(self) -> list[Array]:
         """Every array that a result may be in."""
@@ -441,14 +687,30 @@ class NativeLoop:
         return next(np.array(a)[()] for a in variable.arrays if address(a) == at)
 
 
+def _keeps_order(view: Node) -> bool:
+    """Whether a view has all elements of its input in the same order."""
+    found = one_step(view)
+    if found is None or not found.whole:
+        return False
+    axes = [a for a in found.axes if a is not None]
+    return axes == sorted(axes)
+
+
 def _leaves(node: Node) -> list[Node]:
     return [n for n in toposort([node]) if n.op.name in ("value", "shared")]
+
+
+def _flat(body: Sequence[plans.Plan]) -> Iterator[plans.Plan]:
+    """The lines of a body and of the loops in it."""
+    for plan in body:
+        yield plan
+        yield from _flat(getattr(plan, "body", ()))
 
 
 def _reads(session: Session, body: Sequence[plans.Plan]) -> set[str]:
     """The values that the lines of a body read."""
     names: set[str] = set()
-    for plan in body:
+    for plan in _flat(body):
         e = getattr(plan, "value", None)
         if isinstance(e, plans.Evaluation):
             names |= {n.attr("name") for n in e.reads if n.op.name == "value"}
