@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import tlang
 from tlang.run import loops
+from tlang.tools import progress
 
 pytest.importorskip("numba")
 
@@ -82,6 +85,7 @@ def both(tmp_path: Any, commands: str, native: bool = True) -> list[Any]:
         "repeat 6 { train(data, target) \n set s = (data[:6] + eye(6)) @ w }",
         "repeat 6 { set c = pick(data, 2) \n set d = concatenate([c.a, w]) }",
         "repeat 9 as i { put(i - 4) }",
+        "set z = data \n repeat 5 { set z = z * 0.5 \n train(data, target) }",
         "repeat 4 { repeat 5 { set c = train(data, target) } }",
         "repeat 4 as i { for j in 2..5 { set c = train(data, target) \n set v = i * 10 + j } }",
         "repeat 4 { for p0, q0 in batches(data[:40], target[:40], size = 5) { set c = train(p0, q0) } }",
@@ -218,3 +222,45 @@ def test_threads_give_the_same_bits() -> None:
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_progress_is_reported() -> None:
+    """An outermost loop says how far it is, interpreted or compiled, and when it is over."""
+
+    class Listener:
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def begin(self) -> None:
+            self.seen.append("begin")
+
+        def advance(self, done: int, total: int) -> None:
+            self.seen.append((done, total))
+
+        def end(self) -> None:
+            self.seen.append("end")
+
+    for backend in ("numpy", "cpu"):
+        m = tlang.compile("shared s: f64 = 0\nfunction f() where { update s = s + 1 }", backend=backend)
+        listener = m._session.progress = Listener()
+        m.run("for i in 2..8 { repeat 3 { f() } }")
+        assert listener.seen[0] == "begin"
+        assert listener.seen[-2:] == [(6, 6), "end"]
+        counts = [done for done, _ in listener.seen[1:-1]]
+        assert counts == sorted(set(counts))
+        m.run("for a in batches(ones(7), size = 2) { f() }")
+        assert listener.seen[-2:] == [(4, 4), "end"]
+
+
+def test_the_progress_line_waits_for_a_second() -> None:
+    shown = StringIO()
+    line = progress.ProgressLine(Console(file=shown, force_terminal=True, width=80, _environ={}))
+    line.begin()
+    line.advance(1, 10)
+    line.end()
+    assert shown.getvalue() == ""
+    line.begin()
+    line._began -= 5
+    line.advance(5, 10)
+    line.end()
+    assert "5/10" in shown.getvalue()

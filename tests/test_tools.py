@@ -98,3 +98,38 @@ def test_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text("x = 1\nbench y\n")
     assert main(["bench", str(path)]) == 1
     assert "error[" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_profile(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kernel with its place, rates that follow from its sizes, and the phases of compilation."""
+    program = """
+        tensor x: f64[100_000]
+        shared w: f64[100_000] = ones(100_000)
+        function step(x) where { update w = w + exp(x) }
+        set data = zeros(100_000)
+        repeat 50 { step(data) }
+        check w[0] == 51
+    """
+    assert main(["run", "--profile", "--backend", backend, "-c", program]) == 0
+    shown = capsys.readouterr().err
+    assert "read and check" in shown
+    if backend == "numpy":
+        assert "numpy exp" in shown
+        return
+    assert "load code, or compile it" in shown
+    (line,) = (line for line in shown.splitlines() if "loops add" in line)
+    assert "<text>:4: w + exp(x)" in line
+    time, unit, _, calls, each, *_ = line.split()
+    assert calls in ("49", "50")
+    bandwidth = float(line.split()[6])
+    seconds = float(time) * {"s": 1, "ms": 1e-3, "us": 1e-6}[unit]
+    assert abs(bandwidth - int(calls) * 3 * 800_000 / seconds / 1e9) < 0.02 * bandwidth
+    assert float(each) > 0
+
+
+def test_profile_of_a_program_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--profile", "-c", "set a = sum(ones(100))\ncheck a < 5"]) == 1
+    shown = capsys.readouterr().err
+    assert "numpy sum" in shown
+    assert "C101" in shown

@@ -20,6 +20,9 @@ Array = Any
 Sizes = dict[Symbol, int]
 Leaf = Callable[[Node], Array]
 Draw = Callable[[Node, Sequence[Array], tuple[int, ...]], Array]
+#: What does an operation in the place of the tape, to watch it: a function of its node, itself (to be called
+#: without arguments) and its operands, which gives its result.
+Watch = Callable[[Node, Callable[[], Array], Sequence[Array]], Array]
 #: A function of (sizes, draw, *operands), its operands, what its result stands for, and whose place an
 #: error has. Operands and results are nodes, or what else a backend makes.
 Call = tuple[Callable[..., Array], Sequence[object], object, Node]
@@ -133,7 +136,9 @@ class Tape:
 
         return checked
 
-    def run(self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None) -> list[Array]:
+    def run(
+        self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None, watch: Watch | None = None
+    ) -> list[Array]:
         """The roots' values; `leaf` gives the leaves, `sizes` what is known of the call's sizes."""
         slots: list[Array] = [None] * self.size
         sizes = {} if sizes is None else sizes
@@ -153,7 +158,11 @@ class Tape:
             with np.errstate(all="ignore"):
                 for call, inputs, i, free, node in self.steps:
                     at = node
-                    slots[i] = call(sizes, draw, *[slots[x] for x in inputs])
+                    operands = [slots[x] for x in inputs]
+                    if watch is None:
+                        slots[i] = call(sizes, draw, *operands)
+                    else:
+                        slots[i] = watch(node, partial(call, sizes, draw, *operands), operands)
                     for x in free:
                         slots[x] = None
         except TlangError as e:

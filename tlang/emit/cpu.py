@@ -63,6 +63,21 @@ def place(i, n):
     j = i + n if i < 0 else i
     return j if j >= 0 and j < n else 0
 """,
+    "count": """\
+@njit
+def now(clock):
+    clock_gettime(clock)
+    words = int64_at(clock)
+    return 1000000000 * words[0] + words[1]
+
+
+@apart
+def count(ticks, calls, tid, slot, clock):
+    if tid == 0:
+        t = int64_at(ticks)
+        t[slot] = now(ticks + 8 * clock) - t[slot]
+        t[slot + 1] = t[slot + 1] + calls
+""",
     "wait": """\
 @njit
 def wait(table, nt):
@@ -117,18 +132,18 @@ class Code:
     uses_blas: bool
 
 
-#: Slots of the table before the sizes: two words for the threads to wait for each other, and one that is
-#: not 0 when the interpreter would have reported an error.
-HEADER, STATUS = 3, 2
+#: Slots of the table before the sizes: two words for the threads to wait for each other, one that is not 0
+#: when the interpreter would have reported an error, and the address of a table for times.
+HEADER, STATUS, TICKS = 4, 2, 3
 #: How many calls a function has at most: the time to compile one grows faster than its length.
 MOST_CALLS = 64
 #: Among more steps than these some are likely to differ in their constants alone.
 FEW_STEPS = 12
 
 
-def code(steps: Sequence[Step], entry: str = "step") -> Code:
-    """The code for steps, none of which is `Alone`."""
-    return _Writer().code(steps, entry)
+def code(steps: Sequence[Step], entry: str = "step", timed: bool = False) -> Code:
+    """The code for steps, none of which is `Alone`; `timed` code counts times and calls in a table."""
+    return _Writer(timed=timed).code(steps, entry)
 
 
 @dataclass(slots=True)
@@ -152,6 +167,7 @@ class _Writer:
     constants: dict[str, str] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     lifts: bool = False
+    timed: bool = False
     steps: dict[Temporary, int] = field(default_factory=dict)
     draws: dict[tuple[str, str], None] = field(default_factory=dict)
     count: int = 0
@@ -182,6 +198,8 @@ class _Writer:
             self.symbols.update(dict.fromkeys(self.sizes))
             constants = list(self.constants)
             calls.append((self.function(entry, arrays), list(self.sizes), arrays, constants, step.late))
+        if self.timed:
+            self.need("count")
         slot: dict[object, int] = {x: HEADER + k for k, x in enumerate([*self.symbols, *self.arrays])}
         text = "".join(_PRELUDE[name] + "\n\n" for name in self.prelude) + helpers(self.names)
         text += random.helpers(self.draws)
@@ -227,7 +245,9 @@ class _Writer:
             if is_late and not late:
                 late = True
                 lines += ["    if last == 0:", f"        return int64_at(table)[{STATUS}]"]
-            lines.append(f"    {function}({', '.join(['table', 'tid', 'nt', *given])})  # {number}")
+            call = f"    {function}({', '.join(['table', 'tid', 'nt', *given])})  # {number}"
+            timing = f"    count(int64_at(table)[{TICKS}], {{}}, tid, {2 * number}, {2 * len(calls)})"
+            lines += [timing.format(0), call, timing.format(1)] if self.timed else [call]
         whole = [f"    {name}_part{k}(table, tid, nt)" for k in range(len(parts))] + lines
         end = f"    return int64_at(table)[{STATUS}]"
         return "".join(parts) + "\n".join([f"def {name}(table, tid, nt, last):", *whole, end]) + "\n"

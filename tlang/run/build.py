@@ -22,6 +22,7 @@ from tlang.emit.cpu import (
     HEADER,
     SIGNATURE,
     STATUS,
+    TICKS,
     Code,
     Temporary,
     chunk,
@@ -30,11 +31,11 @@ from tlang.emit.cpu import (
     runs_twice,
 )
 from tlang.graph.node import Node
-from tlang.interpret import Call, Draw, Leaf, Sizes, Tape
+from tlang.interpret import Call, Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.draws import lower_draws
 from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, inputs_of, lower
 from tlang.plan.reuse import may_replace
-from tlang.run import blas
+from tlang.run import blas, profile
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError
 from tlang.types import Dim
@@ -59,7 +60,8 @@ def build(text: str, entry: str, uses_blas: bool = False, signature: str = SIGNA
         entries, symbols = {entry: signature}, blas.symbols() if uses_blas else None
         missing = _MISSING.get()
         if missing is None:
-            _BUILT[text] = Cache().load(text, entries, FLAGS, symbols)[entry]
+            with profile.phase("load code, or compile it"):
+                _BUILT[text] = Cache().load(text, entries, FLAGS, symbols)[entry]
         else:
             for place in (Cache(), *(c for c, _ in EXCHANGE)):
                 if (functions := place.kept(text, entries, FLAGS, symbols)) is not None:
@@ -127,7 +129,8 @@ class Segment:
 
     def __init__(self, steps: Sequence[Step], wanted: Iterable[Node]) -> None:
         self.steps = steps
-        self.code = code(steps)
+        with profile.phase("generate code"):
+            self.code = code(steps, timed=profile.current() is not None)
         self.entry = build(self.code.text, self.code.entry, self.code.uses_blas)
         made = {x for step in steps for x in step.outputs}
         wanted = set(wanted)
@@ -175,6 +178,8 @@ class Segment:
         if any(d.evaluate(sizes) < 0 for d in self.positive):
             raise Unfit
         table = np.zeros(HEADER + len(key) + len(self.code.arrays), np.int64)
+        if (watching := profile.current()) is not None:
+            table[TICKS] = address(watching.ticks(self.steps, sizes))
         table[HEADER : HEADER + len(key)] = key
         inner = {a: _bytes(a, sizes, threads) for a in self.lifetimes if a not in self.outputs}
         places, total = _layout(inner, self.lifetimes)
@@ -269,7 +274,8 @@ class CompiledTape(Tape):
 
     def calls(self, roots: Sequence[Node]) -> list[Call]:
         """The steps of the graph: a segment gives a tuple, from which its outputs are taken."""
-        self.steps_of_plan = fused(roots, self.state, self.reads)
+        with profile.phase("plan"):
+            self.steps_of_plan = fused(roots, self.state, self.reads)
         segments: list[list[Step]] = []
         for step in self.steps_of_plan:
             native = not isinstance(step, Alone) and (not isinstance(step, Gemm) or bool(blas.symbols()))
@@ -322,10 +328,12 @@ class CompiledTape(Tape):
         """Whether all code is there."""
         return all(s.entry is not _not_there for s in self.segments)
 
-    def run(self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None) -> list[Array]:
+    def run(
+        self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None, watch: Watch | None = None
+    ) -> list[Array]:
         """The roots' values; where sizes do not fit the interpreter explains it."""
         try:
-            return super().run(leaf, draw, sizes)
+            return super().run(leaf, draw, sizes, watch)
         except Unfit:
             if self._reference is None:
                 self._reference = Tape(*self.given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,29 @@ _SPINS = 4096
 @cache
 def externals() -> dict[str, Any]:
     """The names that a module text finds beside `math`, `np`, `njit` and pointers."""
-    return {**_blas(), "barrier": _barrier(), "invoke": _invoke()}
+    return {**_blas(), "barrier": _barrier(), "invoke": _invoke(), "clock_gettime": _clock()}
+
+
+def _clock() -> Any:
+    """`clock_gettime(p)`: the seconds and nanoseconds of a steady clock go to the two words at `p`."""
+    from llvmlite import ir
+    from numba.core import cgutils, types
+    from numba.core.extending import intrinsic
+
+    kinds: Any = types
+    insert: Any = cgutils.get_or_insert_function
+    small, word = ir.IntType(32), ir.IntType(64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(small, [small, word])
+        function = insert(builder.module, kind, "clock_gettime")
+        builder.call(function, [small(time.CLOCK_MONOTONIC), arguments[0]])
+        return context.get_dummy_value()
+
+    def clock_gettime(typing_context: Any, place: Any) -> Any:
+        return kinds.void(kinds.int64), generate
+
+    return intrinsic(clock_gettime)
 
 
 def _blas() -> dict[str, Any]:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -181,9 +182,8 @@ class NativeLoop:
             if not isinstance(array, np.ndarray | np.generic):
                 raise Foreign(f"`{key}` is not an array")
             array = np.asarray(array)
-            if key not in self.moving and (
-                kind != "value" or not array.flags.c_contiguous or address(array) % 64 or not array.ndim
-            ):
+            own = kind != "value" or name in self.changing or not array.ndim
+            if key not in self.moving and (own or not array.flags.c_contiguous or address(array) % 64):
                 held = aligned(array.shape, array.dtype)
                 held[...] = array
                 array = held
@@ -556,7 +556,7 @@ class NativeLoop:
             shape = tuple(d.evaluate(sizes) for d in node.shape)
         except KeyError:
             raise Foreign("only the run knows the size of a result") from None
-        array = aligned(shape, np.dtype(node.dtype.numpy_name))
+        array, watch = aligned(shape, np.dtype(node.dtype.numpy_name)), self.session.watch
         inputs = [self.results[s] for s in sources]
         if node.op.view and inputs[0][1].nbytes == array.nbytes and _keeps_order(node):
             name = self.hold(array)
@@ -568,8 +568,10 @@ class NativeLoop:
             return draw(PhiloxState(*words.tolist()), node, params, shape)[0]
 
         def job() -> None:
+            operands = [array_at(*x)[()] for x in inputs]
+            operation = partial(call, dict(sizes), drawn, *operands)
             with np.errstate(all="ignore"):
-                result = call(dict(sizes), drawn, *[array_at(*x)[()] for x in inputs])
+                result = operation() if watch is None else watch(node, operation, operands)
             if np.shape(result) != shape:
                 raise ValueError(node.op.name)
             array[...] = result
@@ -673,18 +675,11 @@ class NativeLoop:
 
     def result(self, source: str) -> Array:
         """What a result is now, as an array of its own."""
-        place, array = self.results[source]
-        at = int(ctypes.c_int64.from_address(place).value)
-        return np.array(next((a for a in self.arrays() if address(a) == at), array)).reshape(array.shape)[()]
-
-    def arrays(self) -> list[Array]:
-        """Every array that a result may be in."""
-        return [a for v in self.variables.values() for a in v.arrays] + [a for _, a in self.results.values()]
+        return np.array(array_at(*self.results[source]))[()]
 
     def current(self, variable: Variable) -> Array:
         """The array that a cell points to now, as one of its own."""
-        at = int(ctypes.c_int64.from_address(variable.cell).value)
-        return next(np.array(a)[()] for a in variable.arrays if address(a) == at)
+        return np.array(array_at(variable.cell, variable.arrays[0]))[()]
 
 
 def _keeps_order(view: Node) -> bool:

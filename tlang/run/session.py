@@ -11,7 +11,7 @@ import os
 import time
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from tlang.elaborate.scope import RandomDef, RecordType, SharedDef, StreamDef, U
 from tlang.elaborate.values import Dynamic, StateRef, Text
 from tlang.errors import Label, TlangError, error, join_errors, labelled
 from tlang.graph.node import Function, Node, Param, toposort
-from tlang.interpret import Tape, bind_sizes, constant
+from tlang.interpret import Tape, Watch, bind_sizes, constant
 from tlang.run import rng
 from tlang.run.state import Streams, draw, state_words
 from tlang.run.text import format_value
@@ -39,6 +39,19 @@ if TYPE_CHECKING:
 
 Array = Any
 Results = tuple[Array, ...]
+
+
+class Progress(Protocol):
+    """Who is told how far the outermost loops are."""
+
+    def begin(self) -> None:
+        """A loop begins."""
+
+    def advance(self, done: int, total: int) -> None:
+        """So many of its iterations are done."""
+
+    def end(self) -> None:
+        """It is over."""
 
 
 class Session(Host):
@@ -68,6 +81,9 @@ class Session(Host):
         self.bench_seconds = 0.5
         self.measurements: list[Measurement] = []
         self.why_slow = ""
+        self.watch: Watch | None = None
+        self.progress: Progress | None = None
+        self._depth = 0
         self._compiled: dict[Function, CompiledTape] = {}
         self._tiers: dict[object, Tier[Any]] = {}
         self._loaded = 0
@@ -231,10 +247,10 @@ class Session(Host):
 
         if self.backend == "auto" and function not in self._compiled:
             begin = time.perf_counter()
-            results = tape.run(leaf, drawn)
+            results = tape.run(leaf, drawn, watch=self.watch)
             self._watch(function, time.perf_counter() - begin)
         else:
-            results = tape.run(leaf, drawn)
+            results = tape.run(leaf, drawn, watch=self.watch)
         if apart:
             given = [v for v in (*inputs.values(), *self.shared.values()) if isinstance(v, np.ndarray)]
             results = _apart(results, [*given, *(v for _, v in tape.constants)])
@@ -444,14 +460,14 @@ class Session(Host):
         done = 0
         try:
             for step, tape in zip(e.steps, tapes[1], strict=False):
-                values = tape.run(leaf, drawn)
+                values = tape.run(leaf, drawn, watch=self.watch)
                 function = self.program.function(step.function)
                 outputs = self.call_checked(function, dict(zip(step.args, values, strict=True)), step.span)
                 done += 1
                 results.update(zip(step.results, outputs, strict=True))
                 if function.has_effects:
                     versions.append(self.shared)
-            final = iter(tapes[1][-1].run(leaf, drawn))
+            final = iter(tapes[1][-1].run(leaf, drawn, watch=self.watch))
         except TlangError:
             if not done:
                 self.streams.states.update(before)
@@ -599,6 +615,22 @@ class Session(Host):
     # ------------------------------------------------------------ loops
 
     def _loop(self, plan: plans.Plan) -> None:
+        self._depth += 1
+        if self._depth == 1 and self.progress is not None:
+            self.progress.begin()
+        try:
+            self._run_loop(plan)
+        finally:
+            self._depth -= 1
+            if self._depth == 0 and self.progress is not None:
+                self.progress.end()
+
+    def _reporter(self, total: int) -> Callable[[int], None] | None:
+        """What is to be told how many iterations of this loop are done, if anybody wants to know."""
+        progress = self.progress if self._depth == 1 else None
+        return None if progress is None else lambda done: progress.advance(done, total)
+
+    def _run_loop(self, plan: plans.Plan) -> None:
         match plan:
             case plans.RepeatPlan(count=count, name=name, body=body, span=span):
                 n = int(self.evaluate(count)[0])
@@ -629,17 +661,20 @@ class Session(Host):
 
         begin, at = time.perf_counter(), start
         tier = self.tier(id(body), make)
+        report = self._reporter(stop - start)
         while at < stop:
             last = time.perf_counter()
             if name is not None:
                 self.values[name] = np.int64(at)
             self._body(body)
             at += 1
+            if report is not None:
+                report(at - start)
             if tier is not None and stop - at > 1:
                 now = time.perf_counter()
                 loop = tier.look(now - last, (now - begin) / (at - start) * (stop - at))
                 if loop is not None:
-                    at += loop.run(stop - at)
+                    at += loop.run(stop - at, _after(report, at - start))
                 elif name is not None:
                     self.values[name] = np.int64(at - 1)
 
@@ -653,6 +688,7 @@ class Session(Host):
             return self._native(body, moving=moving)
 
         begin, at, count = time.perf_counter(), 0, len(values[0])
+        report = self._reporter(-(-count // step))
         tier = self.tier(id(body), make) if count > 2 * step else None
         if tier is not None:
             values = [np.ascontiguousarray(v) for v in values]
@@ -662,11 +698,13 @@ class Session(Host):
                 self.values[name] = value[at : at + step]
             self._body(body)
             at += step
+            if report is not None:
+                report(at // step)
             if tier is not None and count - at > 2 * step:
                 now = time.perf_counter()
                 loop = tier.look(now - last, (now - begin) / at * (count - at))
                 if loop is not None:
-                    at += step * loop.run((count - at) // step)
+                    at += step * loop.run((count - at) // step, _after(report, at // step))
                     for name, value in zip(names, values, strict=True):
                         self.values[name] = value[at - step : at]
 
@@ -685,6 +723,11 @@ class Session(Host):
         for name in names:
             if name is not None and name in self.values:
                 self.store_value(name, self.values[name], None, plan.span)
+
+
+def _after(report: Callable[[int], None] | None, before: int) -> Callable[[int], None] | None:
+    """A report for the rest of a loop, of which some iterations are done."""
+    return None if report is None else lambda done: report(before + done)
 
 
 def _apart(results: Sequence[Array], given: Sequence[Array]) -> list[Array]:

@@ -132,6 +132,9 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="replaces the right side of an equation, a shared value or a `set` of the program",
     )
+    sub.add_argument(
+        "--profile", action="store_true", help="shows at the end where the time went, on standard error"
+    )
     _session_options(sub)
 
 
@@ -198,20 +201,33 @@ def _run(options: argparse.Namespace) -> int:
         )
     session = Session(texts[0], seed=options.seed, unused=options.unused, backend=options.backend)
     session.threads = options.threads
-    for k, source in enumerate(texts):
-        tree = parse(source)
-        if k == 0:
-            try:
-                tree = override(tree, options.replaced)
-            except ValueError as e:
-                print(f"tlang run: --set {e}", file=sys.stderr)
-                return USAGE
-        try:
-            commands = session.declare(tree)
-        finally:
+    if sys.stderr.isatty():
+        from tlang.tools.progress import ProgressLine
+
+        session.progress = ProgressLine()
+    with contextlib.ExitStack() as stack:
+        timed: Any = lambda name: contextlib.nullcontext()  # noqa: E731
+        if options.profile:
+            from tlang.run.profile import profiled
+
+            profile = stack.enter_context(profiled())
+            session.watch, timed = profile.watch, profile.phase
+            stack.callback(lambda: (sys.stdout.flush(), print(f"\n{profile}", file=sys.stderr)))
+        for k, source in enumerate(texts):
+            with timed("read and check"):
+                tree = parse(source)
+                if k == 0:
+                    try:
+                        tree = override(tree, options.replaced)
+                    except ValueError as e:
+                        print(f"tlang run: --set {e}", file=sys.stderr)
+                        return USAGE
+                try:
+                    commands = session.declare(tree)
+                finally:
+                    _warn(session.program)
+            session.run(commands)
             _warn(session.program)
-        session.run(commands)
-        _warn(session.program)
     return OK
 
 
