@@ -215,13 +215,18 @@ def test_threads_give_the_same_bits() -> None:
     big = np.random.default_rng(1).normal(size=(2000, 300)) / 100
     found = []
     for threads in (1, 2, 3):
-        m = tlang.compile(text, backend="cpu")
-        m._session.threads = threads
+        m = tlang.compile(text, backend="cpu", threads=threads)
+        calls = [m.step(big) for _ in range(4)]
         last = m.repeat(5, "step", big)
-        found.append((m.w.value, *last))
+        found.append((m.w.value, *last, *calls[-1]))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_threads_must_be_a_number_of_threads() -> None:
+    with pytest.raises(tlang.TlangError, match="A112"):
+        tlang.compile("", threads=0)
 
 
 def test_progress_is_reported() -> None:

@@ -28,7 +28,12 @@ BACKENDS = ("auto", "numpy", "cpu")
 
 
 def compile(
-    text: str, backend: str = "auto", unused: str = "error", seed: int = 0, run: bool = True
+    text: str,
+    backend: str = "auto",
+    unused: str = "error",
+    seed: int = 0,
+    run: bool = True,
+    threads: int = 1,
 ) -> Module:
     """A module from program text.
 
@@ -36,9 +41,10 @@ def compile(
     and kernels, which another process compiles, when there is enough work for them. `unused` ("error",
     "warn", "ignore") is the policy for unused parameters, `seed` that of the default stream. With
     `run=False` commands are checked but skipped; a shared value whose initial value needed one raises until
-    it is set. Raises `TlangError` for a wrong program.
+    it is set. `threads` is how many compiled loops and calls may use; the bits are the same. Raises
+    `TlangError` for a wrong program.
     """
-    return _module(Source("<text>", text), backend, unused, seed, run)
+    return _module(Source("<text>", text), backend, unused, seed, run, threads)
 
 
 def load(
@@ -47,16 +53,20 @@ def load(
     unused: str = "error",
     seed: int = 0,
     run: bool = True,
+    threads: int = 1,
 ) -> Module:
     """A module from a file; see `compile`."""
     name = os.fspath(path)
-    return _module(read_source(name, name), backend, unused, seed, run)
+    return _module(read_source(name, name), backend, unused, seed, run, threads)
 
 
-def _module(source: Source, backend: str, unused: str, seed: int, run: bool) -> Module:
+def _module(source: Source, backend: str, unused: str, seed: int, run: bool, threads: int) -> Module:
     _choice("backend", backend, BACKENDS)
     _choice("unused", unused, ("error", "warn", "ignore"))
+    if threads not in range(1, 257):
+        raise error("A112", name="threads", value=threads, choices="1 to 256")
     session = Session(source, seed=seed, unused=unused, backend=backend)
+    session.threads = threads
     commands = session.declare(parse(source))
     for c in commands:
         if run:

@@ -121,7 +121,8 @@ class Temporary:
 class Code:
     """The text for a sequence of steps, the name of its entry, and what its table holds, in order.
 
-    `steps` says which step a temporary belongs to.
+    `steps` says which step a temporary belongs to, `work` for each loop nest its domain and its cost for an
+    element.
     """
 
     text: str
@@ -130,6 +131,7 @@ class Code:
     arrays: tuple[Node | Temporary, ...]
     steps: dict[Temporary, int]
     uses_blas: bool
+    work: tuple[tuple[tuple[Dim, ...], int], ...] = ()
 
 
 #: Slots of the table before the sizes: two words for the threads to wait for each other, one that is not 0
@@ -172,6 +174,7 @@ class _Writer:
     draws: dict[tuple[str, str], None] = field(default_factory=dict)
     count: int = 0
     uses_blas: bool = False
+    work: list[tuple[tuple[Dim, ...], int]] = field(default_factory=list)
 
     def code(self, steps: Sequence[Step], entry: str) -> Code:
         """Writes a function for each kind of step, and the entry, which calls them in order."""
@@ -207,7 +210,9 @@ class _Writer:
         text += self.entry(
             entry, [(f, [*(str(slot[x]) for x in (*s, *a)), *c], late) for f, s, a, c, late in calls]
         )
-        return Code(text, entry, tuple(self.symbols), tuple(self.arrays), self.steps, self.uses_blas)
+        return Code(
+            text, entry, tuple(self.symbols), tuple(self.arrays), self.steps, self.uses_blas, tuple(self.work)
+        )
 
     def function(self, entry: str, arrays: Sequence[Node | Temporary]) -> str:
         """The name of the function of a step."""
@@ -321,6 +326,7 @@ class _Writer:
     def fill(self, step: Fill) -> None:
         """Random numbers: each chunk by one thread; where a draw is cut makes no difference."""
         node = step.node
+        self.work.append((node.shape, DRAW_COST))
         pair = node.attr("distribution"), node.dtype.numpy_name
         self.draws[pair] = None
         (state,) = node.inputs
@@ -480,6 +486,7 @@ class _NestWriter:
         wide = any(self.axes_of(n) for n in self.after)
         length = tuple(nest.domain[a] for a in outer)
         self.chunks = Chunks(length, nest.domain, 1 + CALL_COST * calls, FEWEST_ROWS if wide else 1)
+        out.work.append((nest.domain, self.chunks.cost))
         if self.is_serial():
             out.put(1, "if tid == 0:")
             out.put(2, "lo = 0")

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -45,6 +48,32 @@ Array = Any
 FLAGS = frozenset({"contract", "nsz", "arcp"})
 #: Arrays begin at such an address: a line of the cache, and the widest vector.
 ALIGNMENT = 64
+
+
+#: The work of a loop nest, in elements times their cost, above which a call wakes other threads.
+PARALLEL = 1 << 20
+
+
+def in_parallel(entry: Any, table: int, threads: int) -> int:
+    """Calls an entry on some threads; its status."""
+    if threads == 1:
+        status: int = entry(table, 0, 1, 1)
+        return status
+    with _ONE_AT_A_TIME:
+        others = [_pool(threads).submit(entry, table, tid, threads, 1) for tid in range(1, threads)]
+        status = entry(table, 0, threads, 1)
+        for other in others:
+            other.result()
+    return status
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; all of them must be free at once, since they wait for each other."""
+    return ThreadPoolExecutor(threads - 1, "tlang")
 
 
 class Unfit(Exception):
@@ -122,12 +151,14 @@ class Frame:
     memory: Array
     outputs: list[tuple[int, tuple[int, ...], Any]]
     address: int
+    threads: int
 
 
 class Segment:
     """Steps as one call: `inputs` are the nodes that it reads, `outputs` those whose values are wanted."""
 
-    def __init__(self, steps: Sequence[Step], wanted: Iterable[Node]) -> None:
+    def __init__(self, steps: Sequence[Step], wanted: Iterable[Node], threads: int = 1) -> None:
+        self.threads = threads
         self.steps = steps
         with profile.phase("generate code"):
             self.code = code(steps, timed=profile.current() is not None)
@@ -152,7 +183,7 @@ class Segment:
         """The outputs for arrays of the inputs."""
         key = tuple([sizes[s] for s in self.code.symbols])
         spare = self.frames.get(key)
-        frame = spare.pop() if spare else self.frame(key)
+        frame = spare.pop() if spare else self.frame(key, self.useful_threads(key))
         table = frame.table
         held = []
         for node, dtype, array in zip(self.inputs, self.dtypes, arrays, strict=True):
@@ -164,13 +195,21 @@ class Segment:
             array = aligned(shape, dtype)
             results.append(array)
             table[slot] = address(array)
-        if self.entry(frame.address, 0, 1, 1):
+        if in_parallel(self.entry, frame.address, frame.threads):
             table[STATUS] = 0
             raise Unfit
         if len(self.frames) > 8:
             self.frames.clear()
         self.frames.setdefault(key, []).append(frame)
         return tuple([x if x.ndim else x[()] for x in results])
+
+    def useful_threads(self, key: tuple[int, ...]) -> int:
+        """As many threads as a call of some sizes is worth."""
+        if self.threads == 1:
+            return 1
+        sizes: Sizes = dict(zip(self.code.symbols, key, strict=True))
+        most = max((c * math.prod(d.evaluate(sizes) for d in dims) for dims, c in self.code.work), default=0)
+        return self.threads if most >= PARALLEL else 1
 
     def frame(self, key: tuple[int, ...], threads: int = 1) -> Frame:
         """Memory and table for sizes."""
@@ -191,7 +230,7 @@ class Segment:
             (self.slot[x], tuple(d.evaluate(sizes) for d in x.shape), np.dtype(x.dtype.numpy_name))
             for x in self.outputs
         ]
-        return Frame(table, memory, outputs, address(table))
+        return Frame(table, memory, outputs, address(table), threads)
 
 
 def _positive(steps: Sequence[Step]) -> list[Dim]:
@@ -263,7 +302,9 @@ class CompiledTape(Tape):
         reads: Sequence[Node] = (),
         state: Sequence[Node] | None = None,
         philox: Collection[str] = (),
+        threads: int = 1,
     ) -> None:
+        self.threads = threads
         self.failed: list[str] = []
         self.given = roots, reads
         self._reference: Tape | None = None
@@ -294,7 +335,7 @@ class CompiledTape(Tape):
                 ]
                 continue
             try:
-                segment = Segment(steps, rest)
+                segment = Segment(steps, rest, self.threads)
             except ObjectError as e:  # NumPy does all the work
                 self.failed.append(str(e))
                 self.native = False

@@ -56,7 +56,10 @@ class FastCall:
         others = {leaf: self._value(function, values, leaf) for leaf in tape.others}
         sizes: Sizes = {}
         bind_sizes([(leaf_name(x), x, np.shape(v)) for x, v in {**leaves, **others}.items() if x.rank], sizes)
-        self.frame = segment.frame(tuple([sizes[s] for s in segment.code.symbols]))
+        key = tuple([sizes[s] for s in segment.code.symbols])
+        if segment.useful_threads(key) > 1:
+            raise Unfit
+        self.frame = segment.frame(key)
         table, self.entry = self.frame.table, segment.entry
         self.held: list[Array] = [table]
         slots = {x: segment.slot[x] for x in segment.inputs}

@@ -280,7 +280,7 @@ class Session(Host):
 
         tape = self._compiled.get(function)
         if tape is None:
-            tape = CompiledTape(*self.to_compile(function))
+            tape = CompiledTape(*self.to_compile(function), self.threads)
             if tape.is_built:
                 self._compiled[function] = tape
         return tape
@@ -344,7 +344,7 @@ class Session(Host):
 
     def fast(self, function: Function, args: Mapping[str, Array]) -> Any:
         """A quick form of calls like one that has been made; None where there is none."""
-        if function not in self._compiled or self.threads > 1:
+        if function not in self._compiled:
             return None
         from tlang.run.build import Unfit
         from tlang.run.fast import FastCall
