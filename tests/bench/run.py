@@ -30,13 +30,15 @@ ROOT = HERE.parent.parent
 SAMPLE = 0.01
 SIDES = ("tlang", "numpy", "numexpr", "jax", "pytensor")
 Row = dict[str, Any]
+#: The environment of all sides: OpenBLAS chooses its kernels by the processor.
+PLAIN = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
 
 
 class Side:
     """A process that does the work of one library."""
 
     def __init__(self, name: str, threads: int) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
+        environment = {**PLAIN, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
             environment[variable] = str(threads)
         self.process = subprocess.Popen(
@@ -147,7 +149,7 @@ TLANG = [sys.executable, "-c", "import sys; from tlang.tools.cli import main; sy
 
 def seconds(command: list[str], folder: Path, cold: bool) -> float | None:
     """How long a process takes; None if it fails. `cold` empties tlang's cache of kernels first."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TLANG_CACHE_DIR": str(folder)}
+    environment = {**PLAIN, "PYTHONPATH": str(ROOT), "TLANG_CACHE_DIR": str(folder)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for entry in folder.glob("kernels/*") if cold else ():
         entry.unlink()
@@ -230,7 +232,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (8 
 
 def sizes(only: str) -> list[Row]:
     """Compile time by the number of equations, compilations for 50 sizes, memory of a fused chain."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**PLAIN, "PYTHONPATH": str(ROOT)}
     rows: list[Row] = []
 
     def answers(script: str, *arguments: str) -> list[float]:

@@ -30,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tlang {__version__}")
         return OK
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))
-    _choose_blas()
     options = _parser().parse_args(args)
     try:
         status: int = options.action(options)
@@ -49,18 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             show_errors(e)
             return WRONG
         return _bug(e)
-
-
-def _choose_blas() -> None:
-    """Before NumPy is loaded: OpenBLAS takes its older kernels on AMD's processors with AVX-512.
-
-    Those for Intel's are about 1.7 times faster there. A setting of the user's stays.
-    """
-    with contextlib.suppress(OSError):
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            processor = file.read(4096)
-        if "AuthenticAMD" in processor and " avx512f " in processor:
-            os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
 
 
 def _bug(e: Exception) -> int:

@@ -73,7 +73,9 @@ def _processor() -> list[Finding]:
 
 def _blas() -> Finding:
     if blas.symbols():
-        return Finding("BLAS", "that of NumPy, called from compiled code")
+        forced = os.environ.get("OPENBLAS_CORETYPE")
+        kernels = f"; OPENBLAS_CORETYPE makes it use its kernels for {forced}" if forced else ""
+        return Finding("BLAS", f"that of NumPy, called from compiled code{kernels}")
     return Finding(
         "BLAS",
         "NumPy has another than OpenBLAS",
