@@ -6,12 +6,15 @@ result, by which the sides are compared. A library that is not installed has no 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+#: As many as this process may use.
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 Work = Callable[[], Any]
 Builder = Callable[..., Work]
 Data = Callable[[np.random.Generator], tuple[Any, ...]]
@@ -36,7 +39,7 @@ def tlang_side(text: str) -> Builder:
     def build(*data: Any) -> Work:
         import tlang
 
-        f = tlang.compile(text, backend="cpu").f
+        f = tlang.compile(text, backend="cpu", threads=THREADS).f
         return lambda: f(*data)
 
     return build
@@ -157,7 +160,7 @@ def tlang_steps(dtype: str) -> Builder:
     def build(x: Any, y: Any) -> Work:
         import tlang
 
-        m = tlang.compile(STEP.format(t=dtype), backend="cpu")
+        m = tlang.compile(STEP.format(t=dtype), backend="cpu", threads=THREADS)
 
         def work() -> Any:
             m.w.value, m.b.value = np.zeros(784, x.dtype), x.dtype.type(0)
@@ -235,7 +238,7 @@ def tlang_mlp(x: Any, y: Any, w1: Any, w2: Any) -> Work:
     """A loop of steps of a network."""
     import tlang
 
-    m = tlang.compile(MLP, backend="cpu")
+    m = tlang.compile(MLP, backend="cpu", threads=THREADS)
 
     def work() -> Any:
         m.w1.value, m.w2.value, m.b1.value, m.b2.value = w1, w2, np.zeros(256), np.zeros(10)

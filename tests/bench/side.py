@@ -9,6 +9,9 @@ import sys
 import time
 from typing import Any
 
+if hasattr(os, "sched_setaffinity"):  # before libraries count the processors
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])
+
 import numpy as np
 from cases import CASES
 
@@ -24,9 +27,7 @@ def digest(result: Any) -> list[float]:
 
 def main() -> None:
     """Answers lines of JSON with lines of JSON."""
-    name, threads = sys.argv[1], int(sys.argv[2])
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    name = sys.argv[1]
     out, sys.stdout = sys.stdout, sys.stderr
     work: Any = None
     for line in sys.stdin:
