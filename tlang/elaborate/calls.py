@@ -165,6 +165,13 @@ def _real(value: Any, name: str, span: Span) -> float:
     return float(number)
 
 
+def _order(value: Any, name: str, span: Span) -> int:
+    order = _int(value, name, span)
+    if not 1 <= order <= 100:
+        raise error("F108", span, name=name, wanted="an integer from 1 to 100")
+    return order
+
+
 def _dtype(value: Any, name: str, span: Span) -> Any:
     if value in DTYPES.values():
         return value
@@ -180,6 +187,9 @@ _STATIC: dict[str, Callable[[Any, str, Span], Any]] = {
     "ddof": _int,
     "rtol": _real,
     "atol": _real,
+    "slope": _real,
+    "alpha": _real,
+    "order": _order,
     "dtype": _dtype,
 }
 

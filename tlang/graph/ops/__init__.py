@@ -6,6 +6,30 @@ program does not import it.
 """
 
 from tlang.graph.node import OPS, Op
-from tlang.graph.ops import elementwise, indexing, leaves, linalg, places, random, reduce, shape
+from tlang.graph.ops import (
+    activations,
+    elementwise,
+    functions,
+    indexing,
+    leaves,
+    linalg,
+    places,
+    random,
+    reduce,
+    shape,
+)
 
-__all__ = ["OPS", "Op", "elementwise", "indexing", "leaves", "linalg", "places", "random", "reduce", "shape"]
+__all__ = [
+    "OPS",
+    "Op",
+    "activations",
+    "elementwise",
+    "functions",
+    "indexing",
+    "leaves",
+    "linalg",
+    "places",
+    "random",
+    "reduce",
+    "shape",
+]

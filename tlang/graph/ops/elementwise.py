@@ -90,7 +90,8 @@ def _mod(np: Any, x: Any, y: Any) -> Any:
     return np.remainder(x, y)
 
 
-def _real(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+def real(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    """As `numeric`, without complex numbers."""
     if inputs[0].dtype.kind == "c":
         raise error("T125", found=inputs[0].type)
     return numeric(solver, inputs)
@@ -99,7 +100,7 @@ def _real(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
 operation(
     "floordiv",
     "x, y",
-    _real,
+    real,
     _floordiv,
     convert="arith",
     grad=lambda g, out, x, y: (zeros_like(x), zeros_like(y)),
@@ -109,7 +110,7 @@ operation(
 operation(
     "mod",
     "x, y",
-    _real,
+    real,
     _mod,
     convert="arith",
     grad=_pair(lambda g, out, x, y: (g, -g * x.apply("floordiv", y))),
@@ -314,8 +315,11 @@ operation(
 # ---------------------------------------------------------------- functions of one number
 
 
-def _unary(name: str, meaning: Callable[[Any, Any], Any], grad: Rule | None, doc: str, **row: Any) -> None:
-    operation(name, "x", row.pop("type", elementwise), meaning, convert="float", grad=grad, doc=doc, **row)
+def unary(name: str, meaning: Callable[[Any, Any], Any], grad: Rule | None, doc: str, **row: Any) -> None:
+    """A row of a function of one number; integers give f64."""
+    operation(
+        name, "x", row.pop("type", None) or elementwise, meaning, convert="float", grad=grad, doc=doc, **row
+    )
 
 
 def _keeps_integers(name: str, meaning: Callable[[Any, Any], Any], grad: Rule, doc: str, **row: Any) -> None:
@@ -376,101 +380,101 @@ for _name in ("floor", "ceil", "round", "trunc"):
         "round": "to the nearest, halves to even",
         "trunc": "towards zero",
     }
-    _unary(
+    unary(
         _name,
         _rounded(_name),
         _zero,
         f"x rounded {_what[_name]}; the derivative is 0.",
-        type=_real,
+        type=real,
         scalar=f"np.{'rint' if _name == 'round' else _name}({{0}})",
     )
-_unary(
+unary(
     "exp",
     lambda np, x: np.exp(x),
     lambda g, out, x: (g * out,),
     "The exponential e ** x.",
     scalar="{exp}({0})",
 )
-_unary(
+unary(
     "expm1",
     lambda np, x: np.expm1(x),
     lambda g, out, x: (g * x.apply("exp"),),
     "exp(x) - 1, exact near 0.",
     scalar="{expm1}({0})",
 )
-_unary(
+unary(
     "log", lambda np, x: np.log(x), lambda g, out, x: (g / x,), "The natural logarithm.", scalar="{log}({0})"
 )
-_unary(
+unary(
     "log1p",
     lambda np, x: np.log1p(x),
     lambda g, out, x: (g / (x + 1),),
     "log(1 + x), exact near 0.",
     scalar="{log1p}({0})",
 )
-_unary(
+unary(
     "log2",
     lambda np, x: np.log2(x),
     lambda g, out, x: (g / (x * 0.6931471805599453),),
     "log of base 2.",
     scalar="{log2}({0})",
 )
-_unary(
+unary(
     "log10",
     lambda np, x: np.log10(x),
     lambda g, out, x: (g / (x * 2.302585092994046),),
     "log of base 10.",
     scalar="{log10}({0})",
 )
-_unary(
+unary(
     "sqrt",
     lambda np, x: np.sqrt(x),
     lambda g, out, x: (g / (2 * out),),
     "The square root.",
     scalar="{sqrt}({0})",
 )
-_unary(
+unary(
     "sin",
     lambda np, x: np.sin(x),
     lambda g, out, x: (g * x.apply("cos"),),
     "The sine (radians).",
     scalar="{sin}({0})",
 )
-_unary(
+unary(
     "cos",
     lambda np, x: np.cos(x),
     lambda g, out, x: (-(g * x.apply("sin")),),
     "The cosine (radians).",
     scalar="{cos}({0})",
 )
-_unary(
+unary(
     "tan",
     lambda np, x: np.tan(x),
     lambda g, out, x: (g * (1 + out * out),),
     "The tangent (radians).",
     scalar="{tan}({0})",
 )
-_unary(
+unary(
     "tanh",
     lambda np, x: np.tanh(x),
     lambda g, out, x: (g * (1 - out * out),),
     "The hyperbolic tangent.",
     scalar="{tanh}({0})",
 )
-_unary(
+unary(
     "sigmoid",
     _stable_sigmoid,
     lambda g, out, x: (g * out * (1 - out),),
     "1 / (1 + exp(-x)), without overflow.",
-    type=_real,
+    type=real,
     scalar="{sigmoid}({0})",
 )
-_unary(
+unary(
     "softplus",
     _stable_softplus,
     lambda g, out, x: (g * x.apply("sigmoid"),),
     "log(1 + exp(x)), without overflow.",
-    type=_real,
+    type=real,
     scalar="{softplus}({0})",
 )
 _keeps_integers(
@@ -478,7 +482,7 @@ _keeps_integers(
     lambda np, x: np.maximum(x, np.zeros((), x.dtype)),
     lambda g, out, x: (_where(x.apply("gt", 0), g, 0),),
     "maximum(x, 0) with derivative 0 at 0.",
-    type=_real,
+    type=real,
     scalar="{zero} if {0} <= {zero} else {0}",
 )
 for _name, _doc in (
