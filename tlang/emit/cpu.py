@@ -395,6 +395,7 @@ class _NestWriter:
         self.blocked = False
         self.bounds: list[float] = []
         self.only_checks = False
+        self.row = 0  # of a block, for which elements are computed
 
     # ------------------------------------------------------------ places
 
@@ -534,6 +535,7 @@ class _NestWriter:
 
     def put_in_place(self, depth: int, node: Node, stage: int, row: int) -> None:
         """An element of the values goes to its place, or is added to what is there."""
+        self.row = row
         value, *places = node.operands
         given = [self.operand(depth, x, stage, row) for x in places]
         if self.only_checks:
@@ -571,7 +573,10 @@ class _NestWriter:
         """The place of an element along an axis of a node."""
         label = self.nest.labels[node][axis]
         group = next((g for g in self.rows + self.columns if label in g), None)
-        return "0" if group is None else self.variable(group)
+        if group is None:
+            return "0"
+        shifted = self.row and self.rows and group is self.rows[0]
+        return f"({self.variable(group)} + {self.row})" if shifted else self.variable(group)
 
     def is_serial(self) -> bool:
         """Whether a nest is one chunk: it is small, or several rows add to one place."""
@@ -728,6 +733,7 @@ class _NestWriter:
                     continue
                 if nest.roles[n] is Role.ROW and not n.op.reduce:
                     for r in block:
+                        self.row = r
                         self.compute(depth, n, value[r])
                         if n in nest.outputs:
                             self.store(depth, n, value[r][n], self.rows, r)
@@ -820,6 +826,7 @@ class _NestWriter:
                 scope[n] = out.name("x")
                 out.put(depth, f"{scope[n]} = {self.saved(n, row)}")
             elif ready:
+                self.row = row
                 for x in n.operands:
                     v = access(x)
                     if v.base not in nest.labels and not is_literal(x):

@@ -388,7 +388,7 @@ class _Fusion:
             place = self._fit(nest, node)
             assert place is not None, node
             self.domains.setdefault((late, nest.domain), []).append(at)
-        if self._pull(nest, at, node, place.labels, avoid | 1 << at):
+        if self._pull(nest, at, node, place, avoid | 1 << at):
             place = self._fit(nest, node)
             assert place is not None, node
         self._put(nest, at, node, place)
@@ -400,10 +400,11 @@ class _Fusion:
             self._depend(at, x)
             self.readers.setdefault(x, []).append(at)
 
-    def _pull(self, nest: Nest, at: int, node: Node, labels: Labels, avoid: int) -> bool:
+    def _pull(self, nest: Nest, at: int, node: Node, place: Place, avoid: int) -> bool:
         """Computes in a nest, on the way to a node, what floats above it; the rest lands elsewhere."""
         wanted: dict[Node, Labels | None] = {}
-        todo = [(node, labels)]
+        own_reads = {(x, view): labels for x, view, labels in place.reads}
+        todo = [(node, place.labels)]
         order: list[Node] = []
         while todo:
             user, own = todo.pop()
@@ -433,7 +434,9 @@ class _Fusion:
                 self._land(base, avoid)
                 continue
             reads = _reading(nest, base.shape, placed, base.operands, many=True)
-            assert reads is not None
+            if reads is None or any(own_reads.get((x, v), found) != found for x, v, found in reads):
+                self._land(base, avoid)
+                continue
             whole = len([k for k in placed if k is not None]) == len(nest.domain)
             role = Role.FULL if whole else Role.ROW
             self._put(nest, at, base, Place(placed, role, 0, nest.split, reads))
@@ -446,6 +449,8 @@ class _Fusion:
         """Whether a nest, with some more nodes, may compute what floats, or compute it again."""
         used = {k for k in labels if k is not None}
         if used != set(range(len(nest.domain))) and not (nest.split and used == set(nest.rows)):
+            return False
+        if any(node is x for x, _ in nest.reads):  # in other places, perhaps
             return False
         if len(nest.nodes) + more >= LARGEST or any(
             d != ONE and k is None for d, k in zip(node.shape, labels, strict=True)
@@ -656,7 +661,7 @@ def _align(nest: Nest, shape: Sequence[Dim], inputs: Sequence[Node], strict: boo
 def _reading(
     nest: Nest, shape: Sequence[Dim], labels: Labels, inputs: Sequence[Node], many: bool = False
 ) -> tuple[tuple[Node, Access, Labels], ...] | None:
-    """The inputs from outside with the labels of their axes; None if there are too many."""
+    """The inputs from outside with the labels of their axes; None if there are too many, or they conflict."""
     reads = []
     for x in inputs:
         view = access(x)
@@ -666,6 +671,8 @@ def _reading(
         own = tuple(
             None if a is None or d == ONE else k for a, k, d in zip(view.axes, aligned, x.shape, strict=True)
         )
+        if nest.reads.get((view.base, view), own) != own:  # the same array along other axes
+            return None
         reads.append((view.base, view, own))
     new = {(x, v) for x, v, _ in reads} - nest.reads.keys()
     if new and nest.nodes and not many and len(nest.reads) + len(new) > STREAMS:
