@@ -65,6 +65,7 @@ class Case:
     dtypes: str = "fiub"
     extra: tuple[Any, ...] = ()  # index arrays and sizes, put in as they are
     dim: Callable[[int], Dim] = size  # `Dim` where the sizes must be known
+    make: Callable[[Any], Any] | None = None  # what the first array is made into
 
     def build(self, name: str) -> Callable[..., Node]:
         def made(*xs: Node) -> Node:
@@ -74,7 +75,10 @@ class Case:
 
     def arrays(self, dtype: Any, seed: int = 0) -> list[Any]:
         rng = np.random.default_rng(seed)
-        return [self.draw(rng, np.dtype(dtype), s) for s in self.shapes] + list(self.extra)
+        drawn = [self.draw(rng, np.dtype(dtype), s) for s in self.shapes]
+        if self.make is not None:
+            drawn[0] = np.asarray(self.make(drawn[0]), dtype)
+        return drawn + list(self.extra)
 
     def draw(self, rng: np.random.Generator, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
         if dtype.kind == "b":
@@ -192,6 +196,26 @@ def index_cases(name: str) -> list[Case]:
         if name == "index":
             out.append(Case(shapes, oracle, {"spec": spec}, extra=extra, dtypes=dtypes))
     return out
+
+
+MATRICES = ((3, 3), (2, 4), (4, 2), (2, 3, 3), (1, 1), (0, 3))
+SQUARE = ((3, 3), (1, 1), (2, 3, 3), (0, 0))
+SOLVED = (((3, 3), (3,)), ((3, 3), (3, 2)), ((2, 3, 3), (3,)), ((2, 3, 3), (2, 3, 2)), ((2, 3, 3), (3, 2)))
+
+
+def regular(x: Any) -> Any:
+    """A matrix whose diagonal is great enough."""
+    return x + 7 * np.eye(x.shape[-1], dtype=x.dtype)
+
+
+def positive(x: Any) -> Any:
+    """A symmetric positive definite matrix."""
+    return np.swapaxes(x, -1, -2) @ x + 2 * np.eye(x.shape[-1])
+
+
+def triangular(a: Any, b: Any, lower: bool, trans: bool) -> Any:
+    part = np.tril(a) if lower else np.triu(a)
+    return np.linalg.solve(np.swapaxes(part, -1, -2) if trans else part, b)
 
 
 def keep(result: Any, x: Any) -> Any:
@@ -321,6 +345,30 @@ CASES: dict[str, list[Case]] = {
     "selu": unary(lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))),
     "gelu": unary(lambda x: x * special.ndtr(x)),
     "silu": unary(lambda x: x * special.expit(x)),
+    "tril": [Case((s,), lambda x, k=k: np.tril(x, k), {"k": k}) for s in MATRICES for k in (-1, 0, 2)],
+    "triu": [Case((s,), lambda x, k=k: np.triu(x, k), {"k": k}) for s in MATRICES for k in (-1, 0, 2)],
+    "diag": [
+        *(Case((s,), np.diag) for s in ((3,), (1,), (0,), (3, 3))),
+        *(Case((s,), np.diag, dim=Dim) for s in ((2, 3), (4, 2))),
+    ],
+    "trace": [Case((s,), lambda x: np.trace(x, axis1=-2, axis2=-1), dtypes="fiu") for s in MATRICES],
+    "cholesky": [Case((s,), np.linalg.cholesky, make=positive, dtypes="f") for s in SQUARE],
+    "solve": [Case(s, np.linalg.solve, make=regular, dtypes="fi") for s in SOLVED],
+    "solve_triangular": [
+        Case(
+            s,
+            lambda a, b, lower=lower, trans=trans: triangular(a, b, lower, trans),
+            {"lower": lower, "trans": trans},
+            make=regular,
+            dtypes="fi",
+        )
+        for s in SOLVED
+        for lower in (False, True)
+        for trans in (False, True)
+    ],
+    "inv": [Case((s,), np.linalg.inv, make=regular, dtypes="fi") for s in SQUARE],
+    "det": [Case((s,), np.linalg.det, make=regular, dtypes="fi") for s in SQUARE],
+    "logdet": [Case((s,), lambda x: np.linalg.slogdet(x)[1], make=regular, dtypes="fi") for s in SQUARE],
     "isnan": unary(np.isnan),
     "isinf": unary(np.isinf),
     "isfinite": unary(np.isfinite),

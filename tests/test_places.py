@@ -271,3 +271,44 @@ def test_a_state_that_others_have_is_not_overwritten() -> None:
     with pytest.raises(TlangError, match="R115"):
         m.put(1000, 2.0)
     assert m.w.value[3] == 7
+
+
+def test_places_of_rows_in_a_block() -> None:
+    """Rows that are done together each have their own place along the axis of rows."""
+    text = """
+        tensor x: f64[n, m]
+        tensor u: f64[m]
+        tensor i: i64[m]
+        r = arange(n)[:, None]
+        function sums(x, u) = sum(where(r < 2, x * r, x) * u, axis = 1)
+        function columns(x, u) = sum((x + r) * u, axis = 0)
+        function picked(x, i, u) = sum(x[:, i] * u, axis = 1)
+        tensor s: f64[m, m]
+        function triangle(s, u) = (tril(s) @ u, u @ triu(s))
+    """
+    rng = np.random.default_rng(2)
+    for shape in ((4, 4), (9, 5), (130, 130)):
+        x, u, i = rng.normal(size=shape), rng.normal(size=shape[1]), rng.integers(0, shape[1], shape[1])
+        plain, fast = (compile(text, backend=b) for b in ("numpy", "cpu"))
+        for name, args in (("sums", (x, u)), ("columns", (x, u)), ("picked", (x, i, u))):
+            np.testing.assert_allclose(getattr(fast, name)(*args), getattr(plain, name)(*args), rtol=1e-10)
+        if shape[0] == shape[1]:
+            for a, b in zip(fast.triangle(x, u), plain.triangle(x, u), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_matrix_and_its_transpose() -> None:
+    """What a nest reads along its rows and, in another part, along its columns."""
+    text = """
+        tensor x: f64[n, n]
+        tensor u: f64[n]
+        function a(x) = x + exp(x).T
+        function b(x) = sum(x * tanh(x.T + 1).T, axis = 0) + sum(exp(x).T * x, axis = 1)
+        function c(x, u) = (x * u) @ u + u @ exp(x * u[:, None])
+        function d(x, u) = exp(x + u[:, None]).T * exp(x + u) + (x + u).T
+    """
+    x = np.random.default_rng(0).normal(size=(7, 7))
+    plain, fast = (compile(text, backend=b) for b in ("numpy", "cpu"))
+    for name in "abcd":
+        args = (x,) if name in "ab" else (x, x[0].copy())
+        np.testing.assert_allclose(getattr(fast, name)(*args), getattr(plain, name)(*args), rtol=1e-10)

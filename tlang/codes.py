@@ -379,6 +379,7 @@ _codes(
             "the parts must agree in all other dimensions",
             "Tensors that are joined or stacked have equal sizes, except along the axis on which they are joined.",
         ),
+        "T109": ("a square matrix is needed", "The last two dimensions are equal."),
         "T104": (
             "{what} has size {found} on axis {axis}, {wanted} is wanted",
             "The size that comes in differs from the declared one.",
@@ -755,6 +756,11 @@ _codes(
             "Indices run from 0 to size - 1, or from -size to -1.",
         ),
         "R116": ("shape {found} cannot become {shape}", "A reshape keeps the number of elements."),
+        "R117": ("`{what}` of a singular matrix", "Its rows are linearly dependent: it has no inverse."),
+        "R118": (
+            "`{what}` of a matrix that is not positive definite",
+            "All eigenvalues must be positive; adding a small multiple of `eye(n)` often helps.",
+        ),
         "R120": ("this could not be computed: {what}", "Sizes that only the run decides did not fit."),
         "R121": ("not enough memory", "The result of this operation does not fit into memory."),
         "R122": (

@@ -190,6 +190,9 @@ _STATIC: dict[str, Callable[[Any, str, Span], Any]] = {
     "slope": _real,
     "alpha": _real,
     "order": _order,
+    "k": _int,
+    "lower": _flag,
+    "trans": _flag,
     "dtype": _dtype,
 }
 

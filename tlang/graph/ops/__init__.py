@@ -8,6 +8,7 @@ program does not import it.
 from tlang.graph.node import OPS, Op
 from tlang.graph.ops import (
     activations,
+    decompositions,
     elementwise,
     functions,
     indexing,
@@ -23,6 +24,7 @@ __all__ = [
     "OPS",
     "Op",
     "activations",
+    "decompositions",
     "elementwise",
     "functions",
     "indexing",

@@ -24,7 +24,7 @@ def _matmul_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
     return Tensor(a.dtype, (*batch, *rows, *columns))
 
 
-def _swapped(x: Node) -> Node:
+def swapped(x: Node) -> Node:
     """The last two axes exchanged."""
     return x.apply("transpose", axes=(*range(x.rank - 2), x.rank - 1, x.rank - 2))
 
@@ -35,18 +35,18 @@ def _matmul_grad(g: Node, out: Node, a: Node, b: Node) -> tuple[Node, Node]:
         return g * b, g * a
     if a.rank <= 2 and b.rank <= 2:
         if b.rank == 1:
-            return _outer(g, b), _swapped(a).apply("matmul", g)
+            return _outer(g, b), swapped(a).apply("matmul", g)
         if a.rank == 1:
             return b.apply("matmul", g), _outer(a, g)
-        return g.apply("matmul", _swapped(b)), _swapped(a).apply("matmul", g)
+        return g.apply("matmul", swapped(b)), swapped(a).apply("matmul", g)
     row = a.apply("expand_dims", axis=0) if a.rank == 1 else a
     column = b.apply("expand_dims", axis=1) if b.rank == 1 else b
     if a.rank == 1:
         g = g.apply("expand_dims", axis=-2)
     if b.rank == 1:
         g = g.apply("expand_dims", axis=-1)
-    da = unbroadcast(g.apply("matmul", _swapped(column)), row)
-    db = unbroadcast(_swapped(row).apply("matmul", g), column)
+    da = unbroadcast(g.apply("matmul", swapped(column)), row)
+    db = unbroadcast(swapped(row).apply("matmul", g), column)
     if a.rank == 1:
         da = da.apply("squeeze", axis=0)
     if b.rank == 1:
@@ -89,7 +89,7 @@ def _outer_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
 
 
 def _outer_grad(g: Node, out: Node, u: Node, v: Node) -> tuple[Node, Node]:
-    return g.apply("matmul", v), _swapped(g).apply("matmul", u)
+    return g.apply("matmul", v), swapped(g).apply("matmul", u)
 
 
 operation(
