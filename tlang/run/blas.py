@@ -24,15 +24,6 @@ def symbols() -> Mapping[str, int]:
     return found if len(found) == len(_GEMM) else {}
 
 
-def set_threads(count: int) -> None:
-    """How many threads BLAS may use; nothing where it cannot be told."""
-    for symbol in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_"):
-        function = _function(symbol)
-        if function is not None:
-            function(ctypes.c_int(count))
-            return
-
-
 def _function(symbol: str) -> Any:
     return getattr(_library(), symbol, None)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.rules import elementwise, iota, size_of
-from tlang.types import I64, U64, Dim, Solver, Tensor
+from tlang.types import BOOL, I64, U64, Dim, Solver, Tensor
 
 Spec = tuple[tuple[Any, ...], ...]
 _FULL = ("slice", None, None, 1)
@@ -103,11 +103,9 @@ operation(
 def lower_index(out: Node, x: Node, *rest: Node, spec: Spec) -> Node | None:
     """`x[spec]` with arrays or scalars in it; views stay what they are."""
     inputs = (x, *rest)
-    one = _one_a_row(x, inputs, spec)
-    if one is not None and _is_computed(x):
-        hit, _ = one
-        zero = x.graph.const(0.0 if x.dtype.is_inexact else 0, Tensor(x.dtype), x.span)
-        return hit.apply("where", x, zero).apply("contract", axis=1, keepdims=False)
+    hit = _one_a_row(x, inputs, spec)
+    if hit is not None and x.dtype is not BOOL and _is_computed(x):
+        return hit.apply("where", x, _zero(x)).apply("contract", axis=1, keepdims=False)
     found = _places(x, inputs, spec)
     if found is None or x.dtype.kind == "c":
         return None
@@ -122,14 +120,12 @@ def lower_update(out: Node, x: Node, v: Node, *rest: Node, spec: Spec, add: bool
     if x.dtype.kind == "c" or v.dtype.kind == "c":
         return None
     v = v.cast(x.dtype)
-    one = _one_a_row(x, inputs, spec)
-    if one is not None:
-        hit, _ = one
+    hit = _one_a_row(x, inputs, spec)
+    if hit is not None:
         v = v.apply("expand_dims", axis=1) if v.rank else v
         if not add:
             return hit.apply("where", v, x)
-        zero = x.graph.const(0.0 if x.dtype.is_inexact else 0, Tensor(x.dtype), x.span)
-        change = hit.apply("where", v, zero)
+        change = hit.apply("where", v, _zero(x))
         return change if _is_zero(x) else x + change
     found = _places(x, inputs, spec, views=True)
     if found is None or any(e[0] == "new" for e in spec):
@@ -137,8 +133,7 @@ def lower_update(out: Node, x: Node, v: Node, *rest: Node, spec: Spec, add: bool
     seen, places, along, shape = found
     slices = _slices(x, spec)
     if _is_zero(x) and x.rank:
-        zero = x.graph.const(0.0 if x.dtype.is_inexact else 0, Tensor(x.dtype), x.span)
-        zeros = x.graph.make(OPS["broadcast_like"], [zero, x], x.span)
+        zeros = x.graph.make(OPS["broadcast_like"], [_zero(x), x], x.span)
         x, seen = zeros, zeros if seen is x else seen
     inputs = (x, v, seen, *places)
     how: dict[str, Any] = {"spec": slices, "along": along, "shape": shape, "add": add}
@@ -149,6 +144,11 @@ def _slices(x: Node, spec: Spec) -> Spec:
     """The slices of a spec, all of an axis where there is none."""
     entries = [e for e in spec if e[0] != "new"]
     return tuple(e if e[0] == "slice" else _FULL for e in entries) + (_FULL,) * (x.rank - len(entries))
+
+
+def _zero(x: Node) -> Node:
+    """A zero of the dtype of x."""
+    return x.graph.const(0.0 if x.dtype.is_inexact else 0, Tensor(x.dtype), x.span)
 
 
 def _is_zero(x: Node) -> bool:
@@ -165,8 +165,8 @@ def _is_computed(x: Node) -> bool:
     return x.op.scalar is not None or x.op.lower is not None
 
 
-def _one_a_row(x: Node, inputs: Sequence[Node], spec: Spec) -> tuple[Node, Node] | None:
-    """For `x[arange(n), y]` of a matrix of n rows: where the elements are, and the places along the rows."""
+def _one_a_row(x: Node, inputs: Sequence[Node], spec: Spec) -> Node | None:
+    """For `x[arange(n), y]` of a matrix of n rows: where its elements are in the matrix."""
     if x.rank != 2 or len(spec) != 2 or any(e[0] != "input" for e in spec):
         return None
     rows, y = (inputs[e[1]] for e in spec)
@@ -177,8 +177,7 @@ def _one_a_row(x: Node, inputs: Sequence[Node], spec: Spec) -> tuple[Node, Node]
         return None
     if y.dtype is U64 or rows.shape[0] != x.shape[0] or y.shape[0] != x.shape[0]:
         return None
-    places = _place(x, y, 1)
-    return places.apply("expand_dims", axis=1).apply("eq", iota(x, 1)), places
+    return _place(x, y, 1).apply("expand_dims", axis=1).apply("eq", iota(x, 1))
 
 
 def _place(x: Node, index: Node, axis: int) -> Node:
