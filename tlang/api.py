@@ -22,8 +22,9 @@ from tlang.source import Source
 from tlang.syntax.parse import parse, parse_expression
 from tlang.types import FROM_NUMPY, DType, Tensor, can_cast_safely
 
-#: So often a function prepares for calls of other sizes.
-FAST_BUILDS = 8
+#: The usual calls after which a function prepares for more calls like the last one, which takes some
+#: milliseconds: ever rarer, since other sizes at every call would cost more than they save.
+FAST_BUILDS = frozenset(8 << k for k in range(8))
 BACKENDS = ("auto", "numpy", "cpu")
 
 
@@ -159,7 +160,7 @@ class FunctionHandle:
         self._definition = definition
         self.__name__ = definition.name
         self._fast: Any = None
-        self._builds = 0
+        self._calls = 0
 
     @property
     def _function(self) -> Function:
@@ -187,8 +188,8 @@ class FunctionHandle:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """One call; several outputs come as a named tuple. Arrays alias nothing of the program."""
         if self._fast is not None and not kwargs:
-            result = self._fast(args)
-            if result is not self._fast.miss:
+            result = self._fast(*args)
+            if result is not NotImplemented:
                 return result
         return self.repeat(1, args, kwargs)
 
@@ -197,9 +198,9 @@ class FunctionHandle:
         function = self._function
         values = bind_arguments(function, args, kwargs)
         results = self._session.repeat(function, values, count)
-        if self._builds < FAST_BUILDS:  # other sizes at every call would cost more than they save
+        self._calls += 1
+        if self._calls in FAST_BUILDS:
             self._fast = self._session.fast(function, values)
-            self._builds += 1
         if results is None or not function.outputs:
             return None
         if function.fields is None:

@@ -276,6 +276,7 @@ class _Fusion:
         self.before: list[int] = []
         self.home: dict[Node, int] = {}
         self.floating: set[Node] = set()
+        self.depth: dict[Node, int] = {}
         self.readers: dict[Node, list[int]] = {}
         self.domains: dict[tuple[bool, tuple[Dim, ...]], list[int]] = {}
 
@@ -332,10 +333,18 @@ class _Fusion:
             for x in _tables(node):
                 self._land(x)
             self._place_in_nest(node, late)
-        elif all(b.op.name in LEAVES or b in self.floating for b in _bases(node)):
+        elif self._may_float(node):
             self.floating.add(node)
         else:
             self._place_in_nest(node, late)
+
+    def _may_float(self, node: Node) -> bool:
+        """Whether a node needs leaves and what floats alone, by a chain that one nest can compute."""
+        bases = _bases(node)
+        if not all(b.op.name in LEAVES or b in self.floating for b in bases):
+            return False
+        self.depth[node] = 1 + max((self.depth.get(b, 0) for b in bases), default=0)
+        return self.depth[node] < LARGEST
 
     def _land(self, node: Node, avoid: int = 0) -> Node:
         """Gives a node that floats a place of its own; it must not wait for the steps of the bits `avoid`."""

@@ -1,15 +1,25 @@
-"""Calls from Python in a hurry: a compiled function that is called again with arguments like the last ones.
+"""Calls from Python in a hurry: machine code for a function called again with arguments like the last ones.
 
-A :class:`FastCall` is made for a function with one piece of code, after a usual call has checked everything.
-It only asks whether the arguments are of the same types and shapes; where they are not, it does nothing and
-the usual call answers. Scalars pass through cells that the code reads and writes.
+`fast_call` is for a function with one piece of code, after usual calls have checked everything. What it
+makes is a function of C to Python (`METH_FASTCALL`). It only asks whether the arguments are of the same types
+and shapes; where they are not, it does nothing and gives `NotImplemented`, and the usual call answers.
+
+It is written here as a text of LLVM: guards, then the addresses of arrays into the code's table, the call of
+the code, and the results. Objects are read where CPython and NumPy have kept their parts for many years (the
+first is CPython's stable interface, the second NumPy's since 1.7); `_is_known` looks whether they still do.
 """
 
 from __future__ import annotations
 
+import ctypes
+import itertools
+import math
 import sys
+import sysconfig
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,182 +27,581 @@ import numpy as np
 from tlang.emit.cpu import STATUS
 from tlang.graph.node import Function, Node
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
-from tlang.run.build import CompiledTape, Unfit, address, aligned
+from tlang.run.build import CompiledTape, Segment, Unfit, address, aligned
+from tlang.run.objects import ObjectError, assemble
 
 if TYPE_CHECKING:
     from tlang.run.session import Session
 
 Array = Any
-#: What a call gives that the usual way must answer.
-MISS = object()
-#: The types of Python that pass as scalars of a dtype without a question.
-_EXACT: dict[str, tuple[type, ...]] = {
-    "float64": (float, np.float64),
-    "float32": (np.float32,),
-    "int64": (int, np.int64),
-}
+#: Where objects keep what: the type of any, the value of a scalar, and parts of an array.
+TYPE, VALUE, DATA, RANK, SHAPE, DTYPE, ARRAY_FLAGS = 8, 16, 16, 24, 32, 56, 64
+#: An array in rows without gaps, and aligned.
+CARRAY = 0x101
+#: The references to a shared array while only the session has it: its own and that of the call.
+OWN_REFERENCES = 2
+#: The work of a call, in elements times their cost, above which other threads of Python may run meanwhile.
+LONG = 1 << 16
+#: Of CPython: `Py_tp_alloc`, the slot of a type that makes an object of it.
+_ALLOCATE = 47
+_METH_FASTCALL = 0x80
 
 
-#: References to a shared array while only the session has it: its own, a variable's, and an argument's.
-_OWN_REFERENCES = 3
+class _Method(ctypes.Structure):
+    """`PyMethodDef`."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("code", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
 
 
-class FastCall:
-    """A function for arguments like `values`. Raises `Unfit` where only the usual call serves."""
+#: What functions of C need to the end of the process.
+_METHODS: list[_Method] = []
 
-    miss = MISS
 
-    def __init__(self, session: Session, function: Function, values: Mapping[str, Array]) -> None:
-        tape = session.tape(function)
-        if not isinstance(tape, CompiledTape) or not tape.native or len(tape.segments) != 1:
-            raise Unfit
-        if function.advances or len(values) != len(function.params):
-            raise Unfit
-        (segment,) = tape.segments
-        self.session, self.epoch, self.tape = session, session.epoch, tape
-        self.busy = False
-        self.count = len(function.params)
-        leaves = {leaf: self._value(function, values, leaf) for _, leaf in tape.leaves}
-        others = {leaf: self._value(function, values, leaf) for leaf in tape.others}
-        sizes: Sizes = {}
-        bind_sizes([(leaf_name(x), x, np.shape(v)) for x, v in {**leaves, **others}.items() if x.rank], sizes)
-        key = tuple([sizes[s] for s in segment.code.symbols])
-        if segment.useful_threads(key) > 1:
-            raise Unfit
-        self.frame = segment.frame(key)
-        table, self.entry = self.frame.table, segment.entry
-        self.held: list[Array] = [table]
-        slots = {x: segment.slot[x] for x in segment.inputs}
-        cells: dict[Node, Any] = {x: np.zeros(1, x.dtype.numpy_name) for x in slots if not x.rank}
-        for x, cell in cells.items():
-            table[slots[x]] = address(cell)
-        for x in segment.inputs:
-            if x.op.name == "const" and x.rank:
-                array = np.ascontiguousarray(constant(x))
-                self.held.append(array)
-                table[slots[x]] = address(array)
-            elif x.op.name == "const":
-                cells[x][0] = constant(x)
-        by_name = {x.attr("name"): x for x in slots if x.op.name == "tensor"}
-        self.scalars, self.arrays = [], []
-        for at, p in enumerate(function.params):
-            node = by_name.get(p.node.attr("name"))
-            dtype = np.dtype(p.node.dtype.numpy_name)
-            if not p.node.rank:
-                exact = _EXACT.get(dtype.name, ())
-                self.scalars.append((at, exact, None if node is None else memoryview(cells[node])))
-            else:
-                slot = None if node is None else slots[node]
-                self.arrays.append((at, dtype, np.shape(values[p.name]), slot))
-        self.state = [
-            (x.attr("name"), cells.get(x), slots[x], np.shape(leaves[x]))
-            for x in slots
-            if x.op.name == "shared"
-        ]
-        self.fixed = [(x.attr("name"), np.shape(v)) for x, v in others.items() if x.op.name == "shared"]
-        places = dict(zip(segment.outputs, self.frame.outputs, strict=True))
-        made = {i: x for _, inputs, i, _, x in tape.steps if inputs and x in places}
-        self.results: list[tuple[Any, int, tuple[int, ...], Any]] = []
-        state = {i: x.attr("name") for i, x in tape.leaves if x.op.name == "shared"}
-        given: set[int] = set()
-        for at, root in enumerate(tape.roots):
-            if root in state and at < len(function.outputs):
-                self.results.append((state[root], 0, (), None))
-                continue
-            if root not in made or root in given:
-                raise Unfit
-            given.add(root)
-            slot, shape, dtype = places[made[root]]
-            own: Any = None if shape else np.zeros((), dtype)
-            if own is not None:
-                table[slot] = address(own)
-            self.results.append((own, slot, shape, dtype))
-        self.updates = tuple(function.updates)
-        shared_leaves = {x.attr("name"): x for _, x in tape.leaves if x.op.name == "shared"}
-        pairs = [
-            (shared_leaves[key], len(function.outputs) + k)
-            for k, key in enumerate(self.updates)
-            if key in shared_leaves and shared_leaves[key].rank
-        ]
-        self.replaced = {
-            self.updates.index(old.attr("name")) + len(function.outputs): old.attr("name")
-            for old in tape.replaced(pairs).values()
-        }
-        self.outputs = len(function.outputs)
-        self.record: Any = None
-        if function.fields is not None:
-            make: Any = namedtuple
-            self.record = make(function.name, function.fields, rename=True)
+def fast_call(session: Session, function: Function, values: Mapping[str, Array]) -> Any:
+    """A function of C for arguments like `values`. Raises `Unfit` where only the usual call serves."""
+    if not _is_known():
+        raise Unfit
+    plan = _plan(session, function, values)
+    text = _Text()
+    _write(text, plan)
+    symbol = f"tlang_call{len(_METHODS)}"
+    try:
+        start = assemble(text.whole(symbol), symbol)
+    except ObjectError:
+        raise Unfit from None
+    _METHODS.append(_Method(function.name.encode(), start, _METH_FASTCALL, None))
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    return make(ctypes.addressof(_METHODS[-1]), (plan, text.held), None)
 
-    def _value(self, function: Function, values: Mapping[str, Array], leaf: Node) -> Array:
+
+@cache
+def _is_known() -> bool:
+    """Whether objects lie in memory as the code expects, and Python has one lock for all."""
+    if (
+        sys.implementation.name != "cpython"
+        or sys.byteorder != "little"
+        or ctypes.sizeof(ctypes.c_void_p) != 8
+    ):
+        return False
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return False
+
+    def at(x: Any, offset: int, kind: Any = ctypes.c_int64) -> Any:
+        return kind.from_address(id(x) + offset).value
+
+    one = np.zeros((2, 3))
+    other = np.zeros((3, 2), np.int64).T
+    shape = (ctypes.c_int64 * 2).from_address(at(one, SHAPE))
+    return (
+        [at(x, TYPE) for x in (1.5, one)] == [id(float), id(np.ndarray)]
+        and [at(x, VALUE, ctypes.c_double) for x in (1.5, np.float64(2.5))] == [1.5, 2.5]
+        and at(np.float32(1.5), VALUE, ctypes.c_float) == 1.5
+        and [at(np.int64(7), VALUE), at(np.int32(7), VALUE, ctypes.c_int32)] == [7, 7]
+        and [at(one, DATA), at(one, RANK, ctypes.c_int32), *shape] == [address(one), 2, 2, 3]
+        and [at(one, DTYPE), at(other, DTYPE)] == [id(np.dtype(np.float64)), id(np.dtype(np.int64))]
+        and [at(x, ARRAY_FLAGS, ctypes.c_int32) & CARRAY for x in (one, other)] == [CARRAY, 0x100]
+    )
+
+
+# ---------------------------------------------------------------- the plan of a call
+
+
+@dataclass(frozen=True, slots=True)
+class _Scalar:
+    """An argument that is a number, and the cell of the code that it is for."""
+
+    at: int
+    dtype: Any
+    cell: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """An argument that is an array, and its slot in the table of the code."""
+
+    at: int
+    dtype: Any
+    shape: tuple[int, ...]
+    slot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A shared value that the code reads: by its slot, or by a cell; `shape` of what it must be."""
+
+    name: str
+    dtype: Any
+    shape: tuple[int, ...]
+    slot: int | None
+    cell: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A result: an old shared value (`state`), a scalar in a cell, or an array for a slot.
+
+    The memory of the shared value `replaced` serves for the array if nobody else has it.
+    """
+
+    state: str | None = None
+    cell: Array | None = None
+    slot: int = 0
+    shape: tuple[int, ...] = ()
+    dtype: Any = None
+    replaced: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a call does. The first `outputs` results are for the caller, the others for `updates`."""
+
+    session: Session
+    frame: Any
+    entry: Any
+    count: int
+    scalars: list[_Scalar]
+    tensors: list[_Tensor]
+    state: list[_State]
+    results: list[_Result]
+    outputs: int
+    updates: tuple[str, ...]
+    record: Any
+    long: bool
+    held: list[Any]
+
+
+def _plan(session: Session, function: Function, values: Mapping[str, Array]) -> _Plan:
+    tape = session.tape(function)
+    if not isinstance(tape, CompiledTape) or not tape.native or len(tape.segments) != 1:
+        raise Unfit
+    if function.advances or len(values) != len(function.params):
+        raise Unfit
+    (segment,) = tape.segments
+
+    def value(leaf: Node) -> Array:
         if leaf.op.name == "shared":
-            return self.session.shared_value(leaf.attr("name"), None)
+            return session.shared_value(leaf.attr("name"), None)
         for p in function.params:
             if p.node.attr("name") == leaf.attr("name"):
                 return values[p.name]
         raise Unfit
 
-    def __call__(self, args: tuple[Any, ...]) -> Any:
-        """What the function gives, or `MISS`."""
-        session = self.session
-        if len(args) != self.count or session.epoch != self.epoch or self.busy:
-            return MISS
-        self.busy = True  # the code runs without Python's lock
-        try:
-            return self._call(args, session)
-        finally:
-            self.busy = False
+    leaves = {leaf: value(leaf) for _, leaf in tape.leaves}
+    others = {leaf: value(leaf) for leaf in tape.others}
+    sizes: Sizes = {}
+    bind_sizes([(leaf_name(x), x, np.shape(v)) for x, v in {**leaves, **others}.items() if x.rank], sizes)
+    key = tuple([sizes[s] for s in segment.code.symbols])
+    if segment.useful_threads(key) > 1:
+        raise Unfit
+    frame = segment.frame(key)
+    slots = {x: segment.slot[x] for x in segment.inputs}
+    cells: dict[Node, Any] = {x: np.zeros(1, _dtype(x)) for x in slots if not x.rank}
+    for x, cell in cells.items():
+        frame.table[slots[x]] = address(cell)
+    held: list[Any] = list(cells.values())
+    for x in segment.inputs:
+        if x.op.name == "const" and x.rank:
+            array = np.ascontiguousarray(constant(x))
+            held.append(array)
+            frame.table[slots[x]] = address(array)
+        elif x.op.name == "const":
+            cells[x][0] = constant(x)
+    by_name = {x.attr("name"): x for x in slots if x.op.name == "tensor"}
+    scalars, tensors = [], []
+    for at, p in enumerate(function.params):
+        node = by_name.get(p.node.attr("name"))
+        if not p.node.rank:
+            scalars.append(_Scalar(at, _dtype(p.node), cells[node] if node is not None else None))
+        else:
+            slot = slots[node] if node is not None else None
+            tensors.append(_Tensor(at, _dtype(p.node), np.shape(values[p.name]), slot))
+    state = [
+        _State(x.attr("name"), _dtype(x), np.shape(v), slots.get(x) if x.rank else None, cells.get(x))
+        for x, v in {**others, **leaves}.items()
+        if x.op.name == "shared"
+    ]
+    record: Any = None
+    if function.fields is not None:
+        make: Any = namedtuple
+        record = make(function.name, function.fields, rename=True)
+    return _Plan(
+        session=session,
+        frame=frame,
+        entry=segment.entry,
+        count=len(function.params),
+        scalars=scalars,
+        tensors=tensors,
+        state=state,
+        results=_results(function, tape, frame),
+        outputs=len(function.outputs),
+        updates=tuple(function.updates),
+        record=record,
+        long=_work(segment, sizes) > LONG,
+        held=held,
+    )
 
-    def _call(self, args: tuple[Any, ...], session: Session) -> Any:
-        table = self.frame.table
-        for at, exact, cell in self.scalars:
-            x = args[at]
-            if type(x) not in exact:
-                return MISS
-            if cell is not None:
-                try:
-                    cell[0] = x
-                except (ValueError, OverflowError):  # an integer of Python without end
-                    return MISS
-        for at, dtype, shape, slot in self.arrays:
-            x = args[at]
-            if type(x) is not np.ndarray or x.dtype is not dtype or x.shape != shape:
-                return MISS
-            if not x.flags.c_contiguous:
-                return MISS
-            if slot is not None:
-                table[slot] = address(x)
-        shared = session.shared
-        for name, shape in self.fixed:
-            if np.shape(shared[name]) != shape:
-                return MISS
-        for name, own, slot, shape in self.state:
-            x = shared[name]
-            if own is not None:
-                own[0] = x
-            elif x.shape != shape or not x.flags.c_contiguous:
-                return MISS
-            else:
-                table[slot] = address(x)
-        x = None  # which counts as a reference
-        results = []
-        for at, (result, slot, shape, dtype) in enumerate(self.results):
-            if result is None:
-                old = shared[self.replaced[at]] if at in self.replaced else None
-                if old is not None and sys.getrefcount(old) <= _OWN_REFERENCES:
-                    result = old
-                else:
-                    result = aligned(shape, dtype)
-                table[slot] = address(result)
-            elif dtype is None:
-                result = np.array(shared[result])
-            results.append(result)
-        if self.entry(self.frame.address, 0, 1, 1):
-            table[STATUS] = 0
-            return MISS
-        values = [x if x.shape else x[()] for x in results]
-        if self.updates:
-            session.shared = {**shared, **dict(zip(self.updates, values[self.outputs :], strict=True))}
-        if self.record is not None:
-            return self.record(*values[: self.outputs]) if self.outputs else None
-        return values[0]
+
+def _dtype(x: Node) -> Any:
+    return np.dtype(x.dtype.numpy_name)
+
+
+def _work(segment: Segment, sizes: Sizes) -> int:
+    return max((c * math.prod(d.evaluate(sizes) for d in dims) for dims, c in segment.code.work), default=0)
+
+
+def _results(function: Function, tape: CompiledTape, frame: Any) -> list[_Result]:
+    """The results in the order of the roots."""
+    (segment,) = tape.segments
+    count = len(function.outputs)
+    shared = {x.attr("name"): x for _, x in tape.leaves if x.op.name == "shared"}
+    pairs = [
+        (shared[key], count + k)
+        for k, key in enumerate(function.updates)
+        if key in shared and shared[key].rank
+    ]
+    replaced = {new: old.attr("name") for new, old in tape.replaced(pairs).items()}
+    places = dict(zip(segment.outputs, frame.outputs, strict=True))
+    made = {i: x for _, inputs, i, _, x in tape.steps if inputs and x in places}
+    state = {i: x.attr("name") for i, x in tape.leaves if x.op.name == "shared"}
+    results: list[_Result] = []
+    given: set[int] = set()
+    for at, root in enumerate(tape.roots):
+        if root in state and at < count:
+            results.append(_Result(state=state[root]))
+            continue
+        if root not in made or root in given:
+            raise Unfit
+        given.add(root)
+        slot, shape, dtype = places[made[root]]
+        cell: Any = None if shape else np.zeros((), dtype)
+        if cell is not None:
+            frame.table[slot] = address(cell)
+        results.append(
+            _Result(cell=cell, slot=slot, shape=shape, dtype=dtype, replaced=replaced.get(made[root]))
+        )
+    return results
+
+
+# ---------------------------------------------------------------- its code
+
+
+class _Text:
+    """The text of a function `ptr (ptr self, ptr args, i64 n)` as it is written.
+
+    It has three ends: `miss` gives `NotImplemented`, `failed` an exception that is set already, and `give`.
+    References that it owns are given back at its end.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.held: list[Any] = []
+        self._owned = 0
+        self._numbers = itertools.count()
+
+    def whole(self, symbol: str) -> str:
+        """The function."""
+        owned = [f"%owned{k}" for k in range(self._owned)]
+        end, self.lines = self.lines, []
+        for slot in owned:
+            self.call("Py_DecRef", f"ptr {self.let(f'load ptr, ptr {slot}')}", result="void")
+        release, self.lines = self.lines, []
+        self.call("Py_IncRef", self.thing(NotImplemented), result="void")
+        missed, self.lines = self.lines, []
+        self.call("PyErr_Clear", result="void")
+        clear, self.lines = self.lines, []
+        return "\n".join(
+            [
+                f"define ptr @{symbol}(ptr %self, ptr %args, i64 %n) {{",
+                "start:",
+                "%result = alloca ptr",
+                f"store {self.thing(NotImplemented)}, ptr %result",
+                *[f"{slot} = alloca ptr\nstore ptr null, ptr {slot}" for slot in owned],
+                *end,
+                "failed:",
+                "store ptr null, ptr %result",
+                "br label %end",
+                "long:",  # an integer without end
+                *clear,
+                "br label %miss",
+                "miss:",
+                *missed,
+                "br label %end",
+                "end:",
+                *release,
+                "store i64 0, ptr %busy",
+                "%given = load ptr, ptr %result",
+                "ret ptr %given",
+                "away:",
+                *missed,
+                f"ret {self.thing(NotImplemented)}",
+                "}",
+            ]
+        )
+
+    def let(self, value: str) -> str:
+        """A name for the value of an instruction."""
+        name = f"%v{next(self._numbers)}"
+        self.lines.append(f"{name} = {value}")
+        return name
+
+    def address(self, place: int) -> str:
+        """A place in memory as an operand."""
+        return f"ptr inttoptr (i64 {place} to ptr)"
+
+    def thing(self, x: Any) -> str:
+        """An object of Python as an operand, which lives as long as the function."""
+        self.held.append(x)
+        return self.address(id(x))
+
+    def bare(self, x: Any) -> str:
+        """An object of Python as the second operand of a comparison."""
+        return self.thing(x).removeprefix("ptr ")
+
+    def label(self) -> str:
+        """A name for a place in the text."""
+        return f"l{next(self._numbers)}"
+
+    def cell(self, array: Array, at: int = 0) -> str:
+        """An element of an array as an operand."""
+        self.held.append(array)
+        return self.address(address(array) + at * array.itemsize)
+
+    def load(self, kind: str, base: str, offset: int = 0) -> str:
+        """What lies behind a pointer."""
+        return self.let(f"load {kind}, ptr {self.let(f'getelementptr i8, ptr {base}, i64 {offset}')}")
+
+    def store(self, value: str, place: str) -> None:
+        """Writes a value with its type to a place."""
+        self.lines.append(f"store {value}, {place}")
+
+    def call(self, name: str, *args: str, result: str = "ptr") -> str:
+        """A call of a function of C to Python."""
+        found = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
+        return self.call_at(found, *args, result=result)
+
+    def call_at(self, place: int | None, *args: str, result: str = "ptr") -> str:
+        """A call of what lies at an address."""
+        kinds = ", ".join([a.split()[0] for a in args])
+        text = f"call {result} ({kinds}) inttoptr (i64 {place} to ptr)({', '.join(args)})"
+        if result == "void":
+            self.lines.append(text)
+            return ""
+        return self.let(text)
+
+    def need(self, condition: str, otherwise: str = "miss") -> None:
+        """Goes on if a condition holds."""
+        label = self.label()
+        self.lines += [f"br i1 {condition}, label %{label}, label %{otherwise}", f"{label}:"]
+
+    def equal(self, kind: str, x: str, y: object, otherwise: str = "miss") -> None:
+        """Goes on if two values are equal."""
+        self.need(self.let(f"icmp eq {kind} {x}, {y}"), otherwise)
+
+    def made(self, x: str) -> str:
+        """An object that a call has given, which is owned; without one there is an exception."""
+        slot = f"%owned{self._owned}"
+        self._owned += 1
+        self.lines.append(f"store ptr {x}, ptr {slot}")
+        self.need(self.let(f"icmp ne ptr {x}, null"), "failed")
+        return x
+
+    def borrowed(self, x: str) -> str:
+        """An object that somebody else owns, from now on owned here too."""
+        self.call("Py_IncRef", f"ptr {x}", result="void")
+        return self.made(x)
+
+    def choose(self, condition: str, yes: Callable[[], str], no: Callable[[], str]) -> str:
+        """A pointer made in one of two ways."""
+        a, b, end = self.label(), self.label(), self.label()
+        self.lines += [f"br i1 {condition}, label %{a}, label %{b}", f"{a}:"]
+        first = yes()
+        self.lines += [f"br label %{a}x", f"{a}x:", f"br label %{end}", f"{b}:"]
+        second = no()
+        self.lines += [f"br label %{b}x", f"{b}x:", f"br label %{end}", f"{end}:"]
+        return self.let(f"phi ptr [{first}, %{a}x], [{second}, %{b}x]")
+
+
+def _write(text: _Text, plan: _Plan) -> None:
+    """The steps of a call."""
+    session, table = plan.session, plan.frame.table
+    busy = np.zeros(1, np.int64)
+    text.lines.append(f"%busy = getelementptr i8, {text.cell(busy)}, i64 0")
+    text.equal("i64", "%n", plan.count, "away")
+    epoch = text.let(f"load i64, {text.cell(session.epoch)}")
+    text.equal("i64", epoch, int(session.epoch[0]), "away")
+    text.equal("i64", text.let("load i64, ptr %busy"), 0, "away")
+    text.store("i64 1", "ptr %busy")
+    for s in plan.scalars:
+        _take_scalar(text, text.load("ptr", "%args", 8 * s.at), s.dtype, s.cell)
+    for t in plan.tensors:
+        x = text.load("ptr", "%args", 8 * t.at)
+        _is_array(text, x, t.dtype, t.shape)
+        if t.slot is not None:
+            text.store(f"ptr {text.load('ptr', x, DATA)}", text.cell(table, t.slot))
+    state: dict[str, str] = {}
+    shared = ""
+    if plan.state or plan.updates:
+        name = text.thing(sys.intern("shared"))
+        shared = text.made(text.call("PyObject_GetAttr", text.thing(session), name))
+    for v in plan.state:
+        x = text.call("PyDict_GetItem", f"ptr {shared}", text.thing(v.name))
+        text.need(text.let(f"icmp ne ptr {x}, null"))
+        state[v.name] = text.borrowed(x)
+        if v.shape:
+            _is_array(text, x, v.dtype, v.shape)
+        if v.slot is not None:
+            text.store(f"ptr {text.load('ptr', x, DATA)}", text.cell(table, v.slot))
+        elif not v.shape:
+            _is_type(text, x, v.dtype.type)
+            if v.cell is not None:
+                text.store(f"{_word(v.dtype)} {text.load(_word(v.dtype), x, VALUE)}", text.cell(v.cell))
+    results = [_room(text, r, state, table) for r in plan.results]
+    thread = text.call("PyEval_SaveThread") if plan.long else ""
+    entry = ctypes.cast(plan.entry, ctypes.c_void_p).value
+    status = text.call_at(entry, f"i64 {plan.frame.address}", "i64 0", "i64 1", "i64 1", result="i64")
+    if plan.long:
+        text.call("PyEval_RestoreThread", f"ptr {thread}", result="void")
+    text.store("i64 0", text.cell(table, STATUS))
+    text.equal("i64", status, 0)
+    results = [x or _scalar(text, r) for x, r in zip(results, plan.results, strict=True)]
+    for key, x in zip(plan.updates, results[plan.outputs :], strict=True):
+        done = text.call("PyDict_SetItem", f"ptr {shared}", text.thing(key), f"ptr {x}", result="i32")
+        text.equal("i32", done, 0, "failed")
+    result = _together(text, plan, results[: plan.outputs])
+    text.call("Py_IncRef", result, result="void")
+    text.store(result, "ptr %result")
+    text.lines.append("br label %end")
+
+
+def _take_scalar(text: _Text, x: str, dtype: Any, cell: Array | None) -> None:
+    """The value of an argument, if it is of a type that passes without a question, to a cell."""
+    if dtype.name not in ("float64", "float32", "int64"):
+        raise Unfit
+    word = {"float64": "double", "float32": "float", "int64": "i64"}[dtype.name]
+
+    def stored() -> str:
+        return text.load(word, x, VALUE)
+
+    def rounded(value: str) -> str:
+        return value if word == "double" else text.let(f"fptrunc double {value} to {word}")
+
+    def real() -> str:
+        return rounded(text.load("double", x, VALUE))
+
+    def whole() -> str:
+        value = text.call("PyLong_AsLongLong", f"ptr {x}", result="i64")
+        text.need(text.let(f"icmp eq ptr {text.call('PyErr_Occurred')}, null"), "long")
+        return value if word == "i64" else rounded(text.let(f"sitofp i64 {value} to double"))
+
+    ways: dict[Any, Callable[[], str]] = {dtype.type: stored, int: whole}
+    if dtype.kind == "f":
+        ways[float] = real
+    kind, end = text.load("ptr", x, TYPE), text.label()
+    for known, way in ways.items():
+        other = text.label()
+        text.need(text.let(f"icmp eq ptr {kind}, {text.bare(known)}"), other)
+        value = way()
+        if cell is not None:
+            text.store(f"{word} {value}", text.cell(cell))
+        text.lines += [f"br label %{end}", f"{other}:"]
+    text.lines += ["br label %miss", f"{end}:"]
+
+
+def _is_type(text: _Text, x: str, kind: type) -> None:
+    text.equal("ptr", text.load("ptr", x, TYPE), text.bare(kind))
+
+
+def _is_array(text: _Text, x: str, dtype: Any, shape: Sequence[int]) -> None:
+    """Goes on if an object is an array of a dtype and a shape, in rows without gaps."""
+    _is_type(text, x, np.ndarray)
+    text.equal("ptr", text.load("ptr", x, DTYPE), text.bare(dtype))
+    text.equal("i32", text.load("i32", x, RANK), len(shape))
+    sizes = text.load("ptr", x, SHAPE)
+    for axis, size in enumerate(shape):
+        text.equal("i64", text.load("i64", sizes, 8 * axis), size)
+    flags = text.load("i32", x, ARRAY_FLAGS)
+    text.equal("i32", text.let(f"and i32 {flags}, {CARRAY}"), CARRAY)
+
+
+def _room(text: _Text, r: _Result, state: Mapping[str, str], table: Array) -> str:
+    """The object of a result before the code runs: an array to be written, or an old value."""
+    if r.state is not None:
+        old = state[r.state]
+        is_scalar = text.let(f"icmp ne ptr {text.load('ptr', old, TYPE)}, {text.bare(np.ndarray)}")
+        copy = text.thing(np.array)
+
+        def same() -> str:
+            text.call("Py_IncRef", f"ptr {old}", result="void")
+            return old
+
+        def copied() -> str:
+            return text.call("PyObject_CallFunctionObjArgs", copy, f"ptr {old}", "ptr null")
+
+        return text.made(text.choose(is_scalar, same, copied))
+    if r.cell is not None:
+        return ""
+    new = text.thing(partial(aligned, r.shape, r.dtype))
+
+    def fresh() -> str:
+        return text.call("PyObject_CallNoArgs", new)
+
+    if math.prod(r.shape) * r.dtype.itemsize < 4096:
+        new = text.thing(partial(np.empty, r.shape, r.dtype))
+    if r.replaced is None:
+        result = text.made(fresh())
+    else:
+        old_array = state[r.replaced]
+
+        def again() -> str:
+            text.call("Py_IncRef", f"ptr {old_array}", result="void")
+            return old_array
+
+        own = text.let(f"icmp eq i32 {text.load('i32', old_array)}, {OWN_REFERENCES}")
+        result = text.made(text.choose(own, again, fresh))
+    text.store(f"ptr {text.load('ptr', result, DATA)}", text.cell(table, r.slot))
+    return result
+
+
+def _word(dtype: Any) -> str:
+    """LLVM's type of as many bits as a number has."""
+    if dtype.itemsize > 8:
+        raise Unfit
+    return f"i{8 * dtype.itemsize}"
+
+
+def _scalar(text: _Text, r: _Result) -> str:
+    """A NumPy scalar of a cell."""
+    word = _word(r.dtype)
+    value = text.let(f"load {word}, {text.cell(r.cell)}")
+    if r.dtype.kind == "b":
+        true, false = (text.thing(np.bool_(x)) for x in (True, False))
+        return text.borrowed(
+            text.let(f"select i1 {text.let(f'icmp ne i8 {value}, 0')}, {true}, {false}"),
+        )
+    slot = ctypes.pythonapi.PyType_GetSlot
+    slot.restype, slot.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_int]
+    make = slot(r.dtype.type, _ALLOCATE)
+    x = text.made(text.call_at(make, text.thing(r.dtype.type), "i64 0"))
+    text.store(f"{word} {value}", f"ptr {text.let(f'getelementptr i8, ptr {x}, i64 {VALUE}')}")
+    return x
+
+
+def _together(text: _Text, plan: _Plan, outputs: Sequence[str]) -> str:
+    """What the caller gets: the only output, a named tuple, or None."""
+    if plan.record is None:
+        return f"ptr {outputs[0]}"
+    if not outputs:
+        return text.thing(None)
+    items = text.made(text.call("PyTuple_New", f"i64 {len(outputs)}"))
+    for k, x in enumerate(outputs):
+        text.call("Py_IncRef", f"ptr {x}", result="void")
+        done = text.call("PyTuple_SetItem", f"ptr {items}", f"i64 {k}", f"ptr {x}", result="i32")
+        text.equal("i32", done, 0, "failed")
+    make = text.thing(partial(tuple.__new__, plan.record))
+    return f"ptr {text.made(text.call('PyObject_CallFunctionObjArgs', make, f'ptr {items}', 'ptr null'))}"

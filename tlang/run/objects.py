@@ -90,6 +90,27 @@ def load_object(code: ObjectCode, symbols: Mapping[str, int] | None = None) -> d
     return {name: _convention(given)(library[_PREFIX + name]) for name, given in types.items()}
 
 
+def assemble(text: str, symbol: str) -> int:
+    """The address of a function that is written in the text of LLVM, once it is in the process.
+
+    Raises :class:`ObjectError` for a text that is wrong.
+    """
+    import llvmlite.binding as llvm
+
+    _start()
+    try:
+        code = host_machine().emit_object(llvm.parse_assembly(text))
+        linked = llvm.JITLibraryBuilder().add_object_img(code)
+        linked.export_symbol(symbol)
+        with _LOCK:
+            library = linked.link(_engine(), f"tlang{len(_LOADED)}")
+            _LOADED.append(library)
+    except RuntimeError as e:
+        raise ObjectError(f"cannot assemble: {e}") from e
+    address: int = library[symbol]
+    return address
+
+
 #: What has been loaded: it stays to the end of the process, since functions are called by address.
 _LOADED: list[Any] = []
 _LOCK = threading.Lock()
@@ -167,14 +188,20 @@ def optimised(text: str, passed: Mapping[str, list[str]], fastmath: frozenset[st
         for shim in shims:
             library._final_module.link_in(llvm.parse_assembly(shim))
         module = library.whole()
-    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+    return module, host_machine()
+
+
+def host_machine() -> Any:
+    """LLVM's description of this computer, for code that may lie anywhere."""
+    import llvmlite.binding as llvm
+
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
         opt=3,
         reloc="pic",
         codemodel="default",
     )
-    return module, machine
 
 
 @contextlib.contextmanager

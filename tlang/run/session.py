@@ -77,7 +77,7 @@ class Session(Host):
         self._loop_tapes: dict[object, Tape] = {}
         self.backend = backend
         self.threads = 1
-        self.epoch = 0
+        self.epoch = np.zeros(1, np.int64)
         self.bench_seconds = 0.5
         self.measurements: list[Measurement] = []
         self.why_slow = ""
@@ -347,10 +347,10 @@ class Session(Host):
         if function not in self._compiled:
             return None
         from tlang.run.build import Unfit
-        from tlang.run.fast import FastCall
+        from tlang.run.fast import fast_call
 
         try:
-            return FastCall(self, function, args)
+            return fast_call(self, function, args)
         except Unfit:
             return None
 
