@@ -7,10 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("numba")
-
 
 def test_quick_run(tmp_path: Path) -> None:
     script = Path(__file__).parent / "bench" / "run.py"

@@ -16,7 +16,6 @@ from tlang.run.build import FLAGS
 from tlang.run.objects import compile_text, load_object, optimised
 from tlang.types import F32, F64
 
-pytest.importorskip("numba")
 WIDE = np.longdouble
 ORACLES: dict[str, Callable[[Any], Any]] = {
     "exp": np.exp,
@@ -95,7 +94,7 @@ def test_error(name: str, dtype: Any) -> None:
 @pytest.mark.parametrize("name", sorted(ORACLES))
 def test_loops_are_vector_code(name: str, dtype: Any) -> None:
     """Arithmetic of packed numbers, and nothing is called."""
-    module, machine = optimised(loop(name, dtype), {"loop": ["int64"] * 3}, FLAGS)
+    module, machine = optimised(loop(name, dtype), {"loop": "int64(int64, int64, int64)"}, FLAGS)
     assembly = machine.emit_assembly(module)
     assert re.search(r"\tv?f?n?(m?add|mul|sub)\w*p[ds]\t", assembly)
     assert not re.search(r"\tcall\w*\t", assembly)

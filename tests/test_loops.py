@@ -13,8 +13,6 @@ import tlang
 from tlang.run import loops
 from tlang.tools import progress
 
-pytest.importorskip("numba")
-
 MODEL = """
 tensor x: f64[n, 6]
 tensor y: f64[n]

@@ -1,11 +1,10 @@
-"""Tiers: compiled code takes over from NumPy in the middle of the work, and nobody waits for Numba."""
+"""Tiers: compiled code takes over from NumPy in the middle of the work, and nobody waits for LLVM."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 import pytest
 
 import tlang
-from tlang.run import build, tiers
+from tlang.run import build, cache, tiers
 from tlang.run.cache import Cache
+from tlang.run.objects import ObjectError
 
-pytest.importorskip("numba")
 PROGRAM = """
 tensor x: f64[50]
 shared s: f64[50] = zeros(50)
@@ -34,17 +33,18 @@ def eager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("TLANG_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(tiers, "LOAD", 0.0)
     monkeypatch.setattr(tiers, "COMPILE", 0.0)
+    monkeypatch.setattr(tiers, "CHARACTER", 0.0)
     monkeypatch.setattr(build, "_BUILT", {})
     monkeypatch.setattr(tiers, "_COMPILING", {})
     return tmp_path
 
 
 def wait() -> None:
-    """Until no child compiles."""
-    end = time.monotonic() + 60
-    while not all(c.done() for c in tiers._COMPILING.values()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    """Until nothing is compiled."""
+    for job in tiers._COMPILING.values():
+        job.wait()
+        assert job.done()
+        assert job.failed is None
 
 
 def state(m: Any) -> tuple[Any, int]:
@@ -55,7 +55,7 @@ def test_a_loop_is_taken_over(eager: Path) -> None:
     x = np.linspace(0, 1, 50)
     m, plain = tlang.compile(PROGRAM), tlang.compile(PROGRAM, "numpy")
     first = m.repeat(3, "step", x)
-    assert tiers._COMPILING  # by a child, while NumPy did all three
+    assert tiers._COMPILING  # by a thread, while NumPy did all three
     assert not m._session._compiled
     wait()
     plain.repeat(3, "step", x)
@@ -103,9 +103,8 @@ def test_programs_are_taken_over(eager: Path, loop: str, monkeypatch: pytest.Mon
 
 
 def test_a_cache_that_cannot_be_written(eager: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child leaves its code in a folder of this process."""
-    monkeypatch.setattr(tiers, "_is_writable", lambda folder: False)
-    monkeypatch.setattr(build, "EXCHANGE", [])
+    """The code serves this process all the same."""
+    monkeypatch.setattr(Cache, "put", lambda self, key, code: None)
     m = tlang.compile(PROGRAM)
     m.step(np.ones(50))
     wait()
@@ -114,16 +113,20 @@ def test_a_cache_that_cannot_be_written(eager: Path, monkeypatch: pytest.MonkeyP
     assert Cache().stats().entries == 0
 
 
-@pytest.mark.parametrize("how", ["exits", "is missing", "has no name"])
-def test_a_child_that_fails(eager: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if how == "exits":
-        monkeypatch.setattr(tiers, "CHILD", "raise SystemExit(1)")
-    else:
-        monkeypatch.setattr(tiers.sys, "executable", "/nowhere/python" if how == "is missing" else None)
+def test_code_that_cannot_be_made(eager: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy does all the work, and nothing is tried again."""
+    reason = ObjectError("no")
+
+    def fails(*given: Any) -> Any:
+        raise reason
+
+    monkeypatch.setattr(cache, "compile_text", fails)
     m = tlang.compile(PROGRAM)
     for _ in range(3):
         m.step(np.ones(50))
-        wait()
+        for job in tiers._COMPILING.values():
+            job.wait()
+    assert [job.failed for job in tiers._COMPILING.values()] == [reason]
     assert not m._session._compiled
     assert state(m)[1] == 3
 
@@ -137,17 +140,16 @@ def test_small_work_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("backend", ["auto", "cpu"])
-def test_a_second_run_imports_no_numba(tmp_path: Path, backend: str) -> None:
-    """Neither does the first with `auto`: its child does."""
+def test_no_run_imports_numba(tmp_path: Path, backend: str) -> None:
+    """And the end of the process waits for what is compiled."""
     (tmp_path / "p.tl").write_text(
         PROGRAM + "repeat 60_000 { set r = step(arange(50) / 50) }\ncount #=> 60000\n"
     )
     command = [sys.executable, "-X", "importtime", "-c", "from tlang.tools.cli import main; main()"]
     command += ["run", "--backend", backend, str(tmp_path / "p.tl")]
     environment = {**os.environ, "TLANG_CACHE_DIR": str(tmp_path / "cache")}
-    imported = []
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.stdout.split() == ["60000"], done.stderr
-        imported.append("numba" in done.stderr)
-    assert imported == [backend == "cpu", False]
+        assert "llvmlite" in done.stderr
+        assert "numba" not in done.stderr

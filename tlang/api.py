@@ -38,7 +38,7 @@ def compile(
 ) -> Module:
     """A module from program text.
 
-    `backend` is what computes calls: "numpy", "cpu" (kernels compiled by Numba), or "auto": NumPy at once,
+    `backend` is what computes calls: "numpy", "cpu" (compiled kernels), or "auto": NumPy at once,
     and kernels, which another process compiles, when there is enough work for them. `unused` ("error",
     "warn", "ignore") is the policy for unused parameters, `seed` that of the default stream. With
     `run=False` commands are checked but skipped; a shared value whose initial value needed one raises until

@@ -199,7 +199,7 @@ def programs(only: str, rounds: int) -> list[Row]:
 EQUATIONS = """
 import os, sys, tempfile, time
 os.environ["TLANG_CACHE_DIR"] = tempfile.mkdtemp()
-import numpy as np, tlang, tlang.run.build as build, numba
+import numpy as np, tlang, tlang.run.build as build
 kinds = [
     "{0} * x + {1}.5 * y", "exp(-abs({0})) + y", "{0} - mean({0}) * x", "{0} / (1 + x ** 2)", "tanh({0}) + y"
 ]

@@ -1,1 +1,1 @@
-"""From a plan to the text of Numba kernels."""
+"""From a plan to the text of kernels, and from that to a text of LLVM."""

@@ -2,7 +2,7 @@
 
 Steps that follow each other without NumPy between them are one :class:`Segment`: one text, one entry, one
 call. It is built once in a process, whatever functions need it, since equal texts are one; and compiled
-once on a computer, since object code is kept. Numba is imported only to compile.
+once on a computer, since object code is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -76,6 +76,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, "tlang")
 
 
+#: The arguments of `build`.
+Order: TypeAlias = tuple[str, str, bool, str]
+
+
 class Unfit(Exception):
     """A call whose sizes the code is not for: the interpreter says what is wrong with them."""
 
@@ -92,23 +96,20 @@ def build(text: str, entry: str, uses_blas: bool = False, signature: str = SIGNA
             with profile.phase("load code, or compile it"):
                 _BUILT[text] = Cache().load(text, entries, FLAGS, symbols)[entry]
         else:
-            for place in (Cache(), *(c for c, _ in EXCHANGE)):
-                if (functions := place.kept(text, entries, FLAGS, symbols)) is not None:
-                    _BUILT[text] = functions[entry]
-                    break
-            else:
-                missing.append((text, entries))
+            if (functions := Cache().kept(text, entries, FLAGS, symbols)) is None:
+                missing.append((text, entry, uses_blas, signature))
                 return _not_there
+            _BUILT[text] = functions[entry]
     return _BUILT[text]
 
 
 @contextmanager
-def kept_only() -> Iterator[list[tuple[str, Mapping[str, str]]]]:
-    """In this context `build` finds what is in the cache; the list gets what is not, with its entries.
+def kept_only() -> Iterator[list[Order]]:
+    """In this context `build` finds what is in the cache; the list gets the arguments for what is not.
 
     What is built with such a list is of no use if the list is not empty.
     """
-    missing: list[tuple[str, Mapping[str, str]]] = []
+    missing: list[Order] = []
     token = _MISSING.set(missing)
     try:
         yield missing
@@ -118,9 +119,7 @@ def kept_only() -> Iterator[list[tuple[str, Mapping[str, str]]]]:
 
 #: The code of this process by its text.
 _BUILT: dict[str, Callable[..., int]] = {}
-_MISSING: ContextVar[list[tuple[str, Mapping[str, str]]] | None] = ContextVar("missing", default=None)
-#: Caches of this process alone, with what deletes their folders at its end.
-EXCHANGE: list[tuple[Cache, object]] = []
+_MISSING: ContextVar[list[Order] | None] = ContextVar("missing", default=None)
 
 
 #: What stands for code that is missing; it is never called.

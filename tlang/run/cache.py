@@ -25,21 +25,11 @@ from tlang.run.objects import ObjectCode, ObjectError, compile_text, load_object
 from tlang.syntax.tables import cache_path
 
 #: To be raised when the layout of entries or what `compile_text` makes of a text changes.
-_FORMAT = 2
+_FORMAT = 3
 _MAGIC = b"tlang object %d\n" % _FORMAT
 _LIMIT = 256 * 2**20
 #: Temporary files that are older than this, in seconds, were left behind by a process that died.
 _STALE = 3600.0
-#: Settings of Numba that change the code it makes.
-_SETTINGS = (
-    "OPT",
-    "CPU_NAME",
-    "CPU_FEATURES",
-    "ENABLE_AVX",
-    "LOOP_VECTORIZE",
-    "SLP_VECTORIZE",
-    "BOUNDSCHECK",
-)
 
 
 @dataclass(frozen=True)
@@ -195,7 +185,6 @@ def key(text: str, signatures: Mapping[str, str], fastmath: Collection[str] = ()
     It depends on the versions of all that takes part and on the processor.
     """
     made_from = [text, sorted(signatures.items()), sorted(fastmath), _circumstances()]
-    made_from.append([os.environ.get(f"NUMBA_{name}") for name in _SETTINGS])
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
 
 
@@ -206,7 +195,7 @@ def _circumstances() -> list[object]:
     import llvmlite.binding as llvm
 
     versions: list[str | None] = []
-    for package in ("numba", "llvmlite", "numpy"):
+    for package in ("llvmlite", "numpy"):
         try:
             versions.append(version(package))
         except PackageNotFoundError:

@@ -49,7 +49,7 @@ def to_json(findings: list[Finding]) -> list[dict[str, str]]:
 
 def _versions() -> list[Finding]:
     out = [Finding("tlang", __version__), Finding("python", platform.python_version())]
-    for package in ("numpy", "lark", "llvmlite", "numba"):
+    for package in ("numpy", "lark", "llvmlite"):
         try:
             out.append(Finding(package, version(package)))
         except PackageNotFoundError:
@@ -102,7 +102,7 @@ def _objects() -> Finding:
     try:
         made = load_object(compile_text(_PROBE, {"probe": "int64(int64)"}))["probe"](41)
     except ObjectError as e:
-        return Finding("object code", str(e), "programs run on NumPy alone; is numba's version supported?")
+        return Finding("object code", str(e), "programs run on NumPy alone; is llvmlite's version supported?")
     if made != 42:
         return Finding("object code", f"42 was expected, {made} computed", "report this as a bug of tlang")
     return Finding("object code", f"compiled and loaded on {sys.platform}")

@@ -369,7 +369,13 @@ _keeps_integers(
     type=_abs_type,
     scalar="abs({0})",
 )
-_keeps_integers("sign", lambda np, x: np.sign(x), _zero, "-1, 0 or 1 by the sign of x.", scalar=_SIGN)
+_keeps_integers(
+    "sign",
+    lambda np, x: np.sign(x),
+    _zero,
+    "-1, 0 or 1 by the sign of x.",
+    scalar=lambda node: "{0} != {zero}" if node.dtype.kind == "u" else _SIGN,
+)
 _keeps_integers(
     "square", lambda np, x: np.multiply(x, x), lambda g, out, x: (g * 2 * x,), "x * x.", scalar="{0} * {0}"
 )
