@@ -1,7 +1,8 @@
-"""The tables that drive the lexer and the parser: computed by Lark from `grammar/tlang.lark`, cached.
+"""The tables that drive the lexer and the parser: computed by Lark from `grammar/tlang.lark`, and kept.
 
-Lark is imported only to compute them, which takes a tenth of a second. What is kept is plain data,
-so that a start with a warm cache costs a few milliseconds.
+A wheel has them beside the grammar; a checkout computes them once, and keeps them in the cache. Lark is
+imported only to compute them, which takes some tenths of a second. What is kept is plain data, so that a
+start costs a few milliseconds.
 """
 
 from __future__ import annotations
@@ -54,21 +55,34 @@ class Tables(NamedTuple):
 
 
 def load_tables() -> Tables:
-    """The tables, from the cache if they are there and whole, else computed and stored.
+    """The tables, from the wheel or the cache if they are there and whole, else computed and stored.
 
     A cache that cannot be read or written is as good as none.
     """
-    grammar = _grammar_path().read_text(encoding="utf-8")
+    source = _grammar_path()
+    grammar = source.read_text(encoding="utf-8")
     path = cache_path(grammar)
-    if path is not None:
-        try:
-            return Tables(*pickle.loads(path.read_bytes()))
-        except Exception:  # whatever a missing, torn or foreign file raises, computing is the answer
-            pass
+    for place in (source.with_name(file_name(grammar)), path):
+        if place is not None:
+            try:
+                return Tables(*pickle.loads(place.read_bytes()))
+            except Exception:  # whatever a missing, torn or foreign file raises, computing is the answer
+                pass
     tables = compute(grammar)
     if path is not None:
-        _store(path, pickle.dumps(tuple(tables), pickle.HIGHEST_PROTOCOL))
+        _store(path, packed(tables))
     return tables
+
+
+def packed(tables: Tables) -> bytes:
+    """Tables as they are kept."""
+    return pickle.dumps(tuple(tables), pickle.HIGHEST_PROTOCOL)
+
+
+def file_name(grammar: str) -> str:
+    """The name of the file of a grammar's tables; another grammar has another."""
+    key = hashlib.sha256(f"{_FORMAT} {STARTS}\n{grammar}".encode()).hexdigest()[:24]
+    return f"grammar-{key}.pickle"
 
 
 def compute(grammar: str) -> Tables:
@@ -155,7 +169,6 @@ def _store(path: Path, data: bytes) -> None:
 
 def cache_path(grammar: str) -> Path | None:
     """Where the tables of a grammar are kept; None without a home folder."""
-    key = hashlib.sha256(f"{_FORMAT} {STARTS}\n{grammar}".encode()).hexdigest()[:24]
     try:
         if chosen := os.environ.get("TLANG_CACHE_DIR"):
             folder = Path(chosen)
@@ -165,7 +178,7 @@ def cache_path(grammar: str) -> Path | None:
             folder = Path.home() / ".cache" / "tlang"
     except RuntimeError:  # no home folder can be found
         return None
-    return folder / f"grammar-{key}.pickle"
+    return folder / file_name(grammar)
 
 
 def _grammar_path() -> Path:
