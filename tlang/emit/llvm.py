@@ -4,8 +4,9 @@ Kernels are written in a small part of Python, of the kind that Numba compiles: 
 indexed without checks, tuples of results, `if`, `while`, `for i in range(...)`, and functions. What a value
 is follows from the arguments of an entry, so one walk over a function both types and translates it; one that
 is called with other types is translated again. Types and promotion are Numba's: integers compute with
-64 bits, float32 stays what it is beside float32 alone, and a store converts to what lies in memory. (Numba
-itself takes 0.2 s to import and ten times as long for a text, most of it for what kernels do not have.)
+64 bits, float32 stays what it is beside float32, and a store converts to what lies in memory; but a plain
+literal adapts, as in NumPy. (Numba itself takes 0.2 s to import and ten times as long for a text, most of it
+for what kernels do not have.)
 
 A name that is assigned once is a value of LLVM, any other a place on the stack, which LLVM makes a value of.
 """
@@ -16,6 +17,7 @@ import ast
 import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 from tlang.emit import pieces
@@ -250,6 +252,8 @@ class _Function:
         a, b = x.kind, y.kind
         if isinstance(a, Pointer | tuple) or isinstance(b, Pointer | tuple):
             raise LowerError(f"no arithmetic of {a} and {b}")
+        if F32 in (a, b) and (x if a != F32 else y).weak:
+            return F32
         if is_float(a) or is_float(b):
             return F32 if all(k in (F32, BOOL, "int8", "uint8", "int16", "uint16") for k in (a, b)) else F64
         if a == b == BOOL:
@@ -388,7 +392,9 @@ class _Function:
             case ast.Name(id=name):
                 return self.named(name)
             case ast.Constant(value=bool() | int() | float() as number):
-                return constant(BOOL if isinstance(number, bool) else _kind(number), number)
+                return replace(
+                    constant(BOOL if isinstance(number, bool) else _kind(number), number), weak=True
+                )
             case ast.Attribute(value=ast.Name(id="np"), attr="inf" | "nan" as name):
                 return constant(F64, float(name))
             case ast.BinOp(left=left, op=op, right=right):
@@ -428,7 +434,7 @@ class _Function:
         if isinstance(op, ast.Pow):
             if x.number is None or y.number is None:
                 raise LowerError("`**` is for literals")
-            return constant(F64, float(x.number) ** y.number)
+            return replace(constant(F64, float(x.number) ** y.number), weak=True)
         logical = isinstance(op, ast.BitAnd | ast.BitOr | ast.BitXor)
         if isinstance(op, ast.Div):
             x, y = (v if is_float(str(v.kind)) else self.convert(v, F64) for v in (x, y))
@@ -452,7 +458,7 @@ class _Function:
             number = {"add": x.number + y.number, "sub": x.number - y.number, "mul": x.number * y.number}[
                 name
             ]
-            return constant(kind, number)
+            return replace(constant(kind, number), weak=x.weak and y.weak)
         flags = self.flags if is_float(kind) else ""
         return self.let(kind, f"{name} {flags}{llvm(kind)} {x.text}, {y.text}")
 
@@ -475,7 +481,7 @@ class _Function:
             return self.let(BOOL, f"xor i1 {self.convert(x, BOOL).text}, true")
         if isinstance(op, ast.USub):
             if x.number is not None and not isinstance(x.number, bool):
-                return constant(x.kind, -x.number)
+                return replace(constant(x.kind, -x.number), weak=x.weak)
             if is_float(str(x.kind)):
                 return self.let(x.kind, f"fneg {self.flags}{self.operand(x)}")
             x = self.convert(x, "uint64" if not is_signed(str(x.kind)) and x.kind != BOOL else I64)

@@ -60,12 +60,16 @@ POINTEES = {**{name: name for name in LLVM}, BOOL: "uint8"}
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value: its kind, its name or text, its number if it is a literal, its parts if it is a tuple."""
+    """A value: its kind, its name or text, its number if it is constant, its parts if it is a tuple.
+
+    A plain literal is `weak`: a float beside float32 is one of float32.
+    """
 
     kind: Kind
     text: str
     number: float | None = None
     parts: tuple[Value, ...] = ()
+    weak: bool = False
 
 
 def llvm(kind: Kind) -> str:
