@@ -170,9 +170,10 @@ def _pow_along(g: Node, out: Node, x: Node, y: Node) -> Node:
 
 
 def _pow_scalar(node: Node) -> str | None:
-    """Small constant powers as products; NumPy too squares by a product."""
+    """Small constant powers as products; NumPy too squares by a product. Integers may fail otherwise."""
     products = {1: "{0}", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
-    return products.get(node.inputs[1].value) if is_const(node.inputs[1]) else None
+    general = "{pow}({0}, {1})" if node.dtype.kind == "f" else None
+    return products.get(node.inputs[1].value, general) if is_const(node.inputs[1]) else general
 
 
 operation(
