@@ -96,7 +96,10 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self[name]
+        found = self[name]
+        if isinstance(found, FunctionHandle):
+            self.__dict__[name] = found  # the next time Python finds it at once
+        return found
 
     def __getitem__(self, name: str) -> Any:
         found = self._names.get(name)
@@ -140,6 +143,8 @@ class Module:
         """Runs lines of tlang in this program: declarations and commands."""
         session = self._session
         source = Source("<run>", text, session.unit.source.path, session.unit.source.stem)
+        for name in [k for k, v in self.__dict__.items() if isinstance(v, FunctionHandle)]:
+            del self.__dict__[name]  # it may mean something else from here on
         session.run(session.declare(parse(source)))
 
     def repeat(self, count: int, function: str, *args: Any, **kwargs: Any) -> Any:

@@ -40,6 +40,8 @@ TYPE, VALUE, DATA, RANK, SHAPE, DTYPE, ARRAY_FLAGS = 8, 16, 16, 24, 32, 56, 64
 CARRAY = 0x101
 #: The references to a shared array while only the session has it: its own and that of the call.
 OWN_REFERENCES = 2
+#: Results of so many bytes begin at a multiple of `ALIGNMENT`; for less it costs more than it gains.
+ALIGNED = 1 << 18
 #: The work of a call, in elements times their cost, above which other threads of Python may run meanwhile.
 LONG = 1 << 16
 #: Of CPython: `Py_tp_alloc`, the slot of a type that makes an object of it.
@@ -551,7 +553,7 @@ def _room(text: _Text, r: _Result, state: Mapping[str, str], table: Array) -> st
     def fresh() -> str:
         return text.call("PyObject_CallNoArgs", new)
 
-    if math.prod(r.shape) * r.dtype.itemsize < 4096:
+    if math.prod(r.shape) * r.dtype.itemsize < ALIGNED:
         new = text.thing(partial(np.empty, r.shape, r.dtype))
     if r.replaced is None:
         result = text.made(fresh())
