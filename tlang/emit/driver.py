@@ -20,7 +20,7 @@ fails: it gives that operation's number and one, otherwise 0.
 
 from __future__ import annotations
 
-from tlang.emit.cpu import STATUS
+from tlang.emit.text import STATUS
 
 CALL, HOST, SWAP, LOAD, STORE, ADD, COPY, TEST, AGAIN = range(9)
 #: Words of a program before its operations, and of an operation; where the counts are.

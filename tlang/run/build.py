@@ -20,19 +20,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tlang.emit.cpu import (
-    BLOCK,
-    HEADER,
-    SIGNATURE,
-    STATUS,
-    TICKS,
-    Code,
-    Temporary,
-    chunk,
-    code,
-    must_be_positive,
-    runs_twice,
-)
+from tlang.emit.cpu import SIGNATURE, Code, code, must_be_positive
+from tlang.emit.nest import runs_twice
+from tlang.emit.text import BLOCK, HEADER, STATUS, TICKS, Temporary, chunk
 from tlang.graph.node import Node
 from tlang.interpret import Call, Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.draws import lower_draws

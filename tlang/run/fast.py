@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlang.emit.cpu import STATUS
+from tlang.emit.text import STATUS
 from tlang.graph.node import Function, Node
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
 from tlang.run.build import CompiledTape, Segment, Unfit, address, aligned

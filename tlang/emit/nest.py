@@ -1,0 +1,736 @@
+"""The text of a loop nest: rows and columns, the stages of a row, totals, and places that are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tlang.emit.functions import BOUNDS
+from tlang.emit.text import (
+    BLOCK,
+    CALL_COST,
+    FEWEST_ROWS,
+    GRAIN,
+    STATUS,
+    Chunks,
+    Temporary,
+    Text,
+    accumulator,
+    form,
+    loaded,
+    stored,
+    typed,
+)
+from tlang.graph.node import Node
+from tlang.plan.fuse import Labels, Nest, Role, is_cheap, is_literal
+from tlang.plan.views import Access, access, one_step
+from tlang.types import BOOL, F32, F64, ONE, Dim, Symbol
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """How an array is indexed: for each axis of the domain the factors of its stride; the factors of an
+    offset.
+    """
+
+    strides: dict[int, tuple[int, tuple[Dim, ...]]]
+    offset: str
+
+
+class NestWriter:
+    """Writes one nest. Variables of row r of a block end in `_r`."""
+
+    def __init__(self, out: Text, nest: Nest) -> None:
+        self.out = out
+        self.nest = nest
+        self.streams: dict[object, _Stream] = {}
+        for (base, view), labels in nest.reads.items():
+            self.streams[base, view] = self.stream(base, view, labels)
+        self.placed = [n for n in nest.nodes if nest.roles[n] is Role.PLACED]
+        for n in nest.outputs:
+            if n not in self.placed:
+                self.streams[n] = self.stream(n, access_itself(n), nest.labels[n])
+        indexed = [n for n in nest.nodes if "{index}" in form(n)]
+        for n in indexed:
+            self.streams["index", n] = _Stream({a: (1, ()) for a in nest.labels[n][-1:] if a is not None}, "")
+        for n in nest.nodes:
+            for axis in (k for kind, k in along(n) if kind == "axis"):
+                if (a := nest.labels[n][axis]) is not None:
+                    self.streams["index", n, axis] = _Stream({a: (1, ())}, "")
+        self.rows, self.columns = self.loops()
+        self.after = [n for n in nest.nodes if nest.roles[n] is Role.AFTER]
+        self.totals: dict[Node, str] = {}
+        self.temporaries: dict[Node, Temporary] = {}
+        self.common: dict[object, str] = {}
+        self.scopes: list[dict[object, str]] = []
+        self.chunks: Chunks | None = None
+        self.blocked = False
+        self.bounds: list[float] = []
+        self.only_checks = False
+        self.row = 0  # of a block, for which elements are computed
+
+    # ------------------------------------------------------------ places
+
+    def stream(self, base: Node, view: Access, labels: Labels) -> _Stream:
+        """The index of an element of a view in its base."""
+        strides: dict[int, tuple[int, tuple[Dim, ...]]] = {}
+        offset = []
+        shape = base.shape
+        for axis, (start, step) in enumerate(zip(view.starts, view.steps, strict=True)):
+            after = _factors(shape[axis + 1 :])
+            if start.terms or start.const:
+                offset.append(f"{self.out.dim(start)} * {self.factor(after)}")
+            for own, label in zip(view.axes, labels, strict=True):
+                if own == axis and label is not None:
+                    strides[label] = (after[0] * step, after[1])
+        return _Stream(strides, " + ".join(offset))
+
+    def factor(self, factors: tuple[int, tuple[Dim, ...]]) -> str:
+        """A product of an integer and sizes."""
+        const, dims = factors
+        parts = [self.out.dim(d) for d in dims]
+        return " * ".join([*([str(const)] if const != 1 or not parts else []), *parts])
+
+    def loops(self) -> tuple[list[list[int]], list[list[int]]]:
+        """The axes of the domain as loops over rows and columns; neighbours may be one in all arrays."""
+        nest = self.nest
+        loops: list[list[int]] = []
+        for axis in range(len(nest.domain)):
+            if loops and axis != nest.split and self.together(axis):
+                loops[-1].append(axis)
+            else:
+                loops.append([axis])
+        if nest.split is None:
+            return loops[:-1], loops[-1:]
+        return [g for g in loops if g[0] < nest.split], [g for g in loops if g[0] >= nest.split]
+
+    def together(self, axis: int) -> bool:
+        """Whether an axis and the one before it are one in all arrays."""
+        size = _factors([self.nest.domain[axis]])
+        for s in self.streams.values():
+            before, here = s.strides.get(axis - 1), s.strides.get(axis)
+            if (before is None) != (here is None):
+                return False
+            if before is not None and here is not None:
+                both = (here[0] * size[0], tuple(sorted(here[1] + size[1], key=_dim_key)))
+                if (before[0], tuple(sorted(before[1], key=_dim_key))) != both:
+                    return False
+        return True
+
+    def index(self, stream: _Stream, loops: Sequence[list[int]], row: int = 0) -> str:
+        """The index text at the variables of some loops; `row` is added to that of the first loop of rows."""
+        parts = [stream.offset] if stream.offset else []
+        for group in loops:
+            factors = stream.strides.get(group[-1])
+            if factors is None:
+                continue
+            variable = self.variable(group)
+            if row and self.rows and group is self.rows[0]:
+                variable = f"({variable} + {row})"
+            text = self.factor(factors)
+            parts.append(variable if text == "1" else f"{variable} * {text}")
+        return " + ".join(parts) or "0"
+
+    def variable(self, group: list[int]) -> str:
+        """The variable of a loop."""
+        return f"i{group[0]}" if group in self.rows else f"j{group[0]}"
+
+    def size(self, group: Sequence[int]) -> str:
+        """The length of a loop."""
+        return self.out.product(self.nest.domain[a] for a in group)
+
+    # ------------------------------------------------------------ the nest
+
+    def write(self) -> None:
+        """Chunks, the loops over rows inside, and what combines the chunks."""
+        out, nest = self.out, self.nest
+        self.plan_saves()
+        loops = self.rows + self.columns
+        if self.placed:
+            self.write_places()
+            return
+        if not loops:
+            out.put(1, "if tid == 0:")
+            self.twice(2, self.over_rows)
+            return
+        self.blocked = self.shares()
+        outer = loops[0]
+        calls = sum(not is_cheap(n) for n in nest.nodes if n.op.scalar and nest.roles[n] is Role.FULL)
+        wide = any(self.axes_of(n) for n in self.after)
+        length = tuple(nest.domain[a] for a in outer)
+        self.chunks = Chunks(length, nest.domain, 1 + CALL_COST * calls, FEWEST_ROWS if wide else 1)
+        out.work.append((nest.domain, self.chunks.cost))
+        if self.is_serial():
+            out.put(1, "if tid == 0:")
+            out.put(2, "lo = 0")
+            out.put(2, f"hi = {self.size(outer)}")
+            self.twice(2, lambda depth: self.chunk(depth, "0"))
+            self.combine(2, "1")
+            return
+        out.need("chunks")
+        total = self.size(range(len(nest.domain)))
+        out.put(1, f"n = {self.size(outer)}")
+        out.put(1, f"c, m = chunks(n, {total} * {self.chunks.cost}, {self.chunks.fewest})")
+        out.put(1, "for k in range(tid, m, nt):")
+        out.put(2, "lo = k * c")
+        out.put(2, "hi = min(n, lo + c)")
+        self.twice(2, lambda depth: self.chunk(depth, "k"))
+        if self.after:
+            out.need("wait")
+            out.put(1, "wait(table, nt)")
+            out.put(1, "if tid == 0:")
+            self.combine(2, "m")
+
+    def write_places(self) -> None:
+        """One thread copies what is changed, looks at all places, and then puts the values there."""
+        out, (node,) = self.out, self.placed
+        loops = self.rows + self.columns
+        base = access(node.inputs[0]).base
+        out.put(1, "if tid == 0:")
+        if loops:
+            out.put(2, "lo = 0")
+            out.put(2, f"hi = {self.size(loops[0])}")
+        self.only_checks = True
+        if any(n.op.fails for n in self.nest.nodes):
+            self.twice(2, self.over_rows)
+        self.only_checks = False
+        out.put(2, f"if t[{STATUS}] == 0:")
+        size, depth = out.product(node.shape), 3
+        if not is_literal(base):
+            out.put(3, f"if {out.address(base)} != {out.address(node)}:")
+            depth = 4
+        out.put(depth, f"for q in range({size}):")
+        value = out.constant(base) if is_literal(base) else f"{out.array(base)}[q]"
+        out.put(depth + 1, f"{out.array(node)}[q] = {value}")
+        self.common = {}
+        self.twice(3, self.over_rows)
+
+    def put_in_place(self, depth: int, node: Node, stage: int, row: int) -> None:
+        """An element of the values goes to its place, or is added to what is there."""
+        self.row = row
+        value, *places = node.operands
+        given = [self.operand(depth, x, stage, row) for x in places]
+        if self.only_checks:
+            return
+        view = replace(seen_by(node), base=node)
+        at = f"{self.out.array(node)}[{self.computed(node, view, given)}]"
+        new = self.operand(depth, value, stage, row)
+        if node.attr("add"):
+            old = self.out.name("s")
+            self.out.put(depth, f"{old} = {loaded(node.dtype, at)}")
+            new = typed(node.dtype, f"{old} + {new}" if node.dtype is not BOOL else f"{old} | {new}")
+        self.out.put(depth, f"{at} = {stored(node.dtype, new)}")
+
+    def operand(self, depth: int, x: Node, stage: int, row: int) -> str:
+        """The variable, or literal, that has an element of an input."""
+        if is_literal(x):
+            return self.out.constant(x)
+        view = access(x)
+        if is_literal(view.base):
+            return self.out.constant(view.base)
+        return self.element(depth, view.base, view, stage, row)
+
+    def computed(self, node: Node, view: Access, given: Sequence[str]) -> str:
+        """The index of an element of a view in its base, at the places that a node says."""
+        stream = self.stream(view.base, view, tuple(range(len(view.axes))))
+        parts = [stream.offset] if stream.offset else []
+        for k, (kind, number) in enumerate(along(node)):
+            if k in stream.strides:
+                place = given[number] if kind == "input" else self.place(node, number)
+                text = self.factor(stream.strides[k])
+                parts.append(place if text == "1" else f"{place} * {text}")
+        return " + ".join(parts) or "0"
+
+    def place(self, node: Node, axis: int) -> str:
+        """The place of an element along an axis of a node."""
+        label = self.nest.labels[node][axis]
+        group = next((g for g in self.rows + self.columns if label in g), None)
+        if group is None:
+            return "0"
+        shifted = self.row and self.rows and group is self.rows[0]
+        return f"({self.variable(group)} + {self.row})" if shifted else self.variable(group)
+
+    def is_serial(self) -> bool:
+        """Whether a nest is one chunk: it is small, or several rows add to one place."""
+        assert self.chunks is not None
+        if any(self.axes_of(n) - set(self.nest.columns) for n in self.after):
+            self.chunks = replace(self.chunks, fewest=1 << 60)
+            return True
+        small = all(d.is_const for d in self.nest.domain)
+        return small and _count(self.nest.domain) * self.chunks.cost < 2 * GRAIN
+
+    def twice(self, depth: int, write: Callable[[int], None]) -> None:
+        """Writes lines; and again, with functions that have no bounds, for elements beyond those of ours."""
+        self.bounds = [b for n in self.nest.nodes for f, b in BOUNDS.items() if f"{{{f}}}" in form(n)]
+        fails = any(n.op.fails for n in self.nest.nodes)
+        if fails:
+            self.out.put(depth, "bad = False")
+        if self.bounds:
+            self.out.put(depth, "far = 0.0")
+        write(depth)
+        if fails:
+            self.out.put(depth, "if bad:")
+            self.out.put(depth + 1, f"t[{STATUS}] = 1")
+        if not self.bounds:
+            return
+        self.out.put(depth, f"if not far <= {min(self.bounds)!r}:")
+        self.bounds, self.out.names.exact = [], True
+        write(depth + 1)
+        self.out.names.exact = False
+
+    def chunk(self, depth: int, k: str) -> None:
+        """The rows from `lo` to `hi`, and the totals of chunk `k` of them."""
+        out = self.out
+        for n in self.after:
+            if self.axes_of(n):
+                size = out.product(self.sizes_of(n))
+                z = self.offset(n)
+                out.put(depth, f"{z} = {k} * ({size})")
+                out.put(depth, f"for j in range({size}):")
+                out.put(depth + 1, f"{self.partial(n)}[{z} + j] = {stored(accumulator(n), _start(n))}")
+            else:
+                self.totals[n] = out.name("s")
+                out.put(depth, f"{self.totals[n]} = {_start(n)}")
+        self.over_rows(depth)
+        for n, total in self.totals.items():
+            out.put(depth, f"{self.partial(n)}[{k}] = {stored(accumulator(n), total)}")
+
+    def axes_of(self, node: Node) -> set[int]:
+        """The axes of the domain that a node has."""
+        return {a for a in self.nest.labels[node] if a is not None}
+
+    def shares(self) -> bool:
+        """Whether rows are done in blocks: they add to the same columns, or read the same ones."""
+        nest = self.nest
+        if len(self.rows) != 1 or len(self.columns) != 1 or nest.split is None:
+            return False
+        columns = set(nest.columns)
+        wide = [n for n in self.after if self.axes_of(n)]
+        if any(n.op.reduce is None or not n.op.reduce.adds or self.axes_of(n) != columns for n in wide):
+            return False
+        adds = bool(wide)
+        sums = any(n.op.reduce and n.op.reduce.adds and nest.roles[n] is Role.ROW for n in nest.nodes)
+        common = any({a for a in labels if a is not None} == columns for labels in nest.reads.values())
+        return adds or (sums and common)
+
+    def over_rows(self, depth: int) -> None:
+        """The loops over rows around the body; without rows the first loop of columns is chunked."""
+        out = self.out
+        self.load_scalars(depth)
+        if not self.rows:
+            self.body(depth, [0])
+            return
+        first = self.variable(self.rows[0])
+        if self.blocked:
+            out.put(depth, f"whole = lo + (hi - lo) // {BLOCK} * {BLOCK}")
+            out.put(depth, f"for {first} in range(lo, whole, {BLOCK}):")
+            self.body(depth + 1, list(range(BLOCK)))
+            out.put(depth, f"for {first} in range(whole, hi):")
+            self.body(depth + 1, [0])
+            return
+        out.put(depth, f"for {first} in range(lo, hi):")
+        for group in self.rows[1:]:
+            depth += 1
+            out.put(depth, f"for {self.variable(group)} in range({self.size(group)}):")
+        self.body(depth + 1, [0])
+
+    # ------------------------------------------------------------ values
+
+    def load_scalars(self, depth: int) -> None:
+        """Inputs that are the same for all elements."""
+        for (base, view), _ in self.nest.reads.items():
+            stream = self.streams[base, view]
+            if not stream.strides:
+                name = self.out.name("x")
+                self.out.put(depth, f"{name} = {self.load(base, stream, ())}")
+                self.common[base, view] = name
+
+    def load(self, base: Node, stream: _Stream, loops: Sequence[list[int]], row: int = 0) -> str:
+        """An element of an array."""
+        return loaded(base.dtype, f"{self.out.array(base)}[{self.index(stream, loops, row)}]")
+
+    def plan_saves(self) -> None:
+        """What each pass over the columns is for, and which of its elements wait for a later one.
+
+        Those wait that are dearer to compute again than to read.
+        """
+        nest = self.nest
+        self.targets: list[list[Node]] = [[] for _ in range(max(nest.stages.values(), default=0) + 1)]
+        for n in nest.nodes:
+            if self.is_reduction(n):
+                if nest.roles.get(access(n.inputs[0]).base) is not Role.ROW:
+                    self.targets[nest.stages[n] - (nest.roles[n] is Role.ROW)].append(n)
+            elif nest.roles[n] is Role.PLACED or (nest.roles[n] is Role.FULL and n in nest.outputs):
+                self.targets[nest.stages[n]].append(n)
+        self.to_save: dict[Node, None] = {}
+        count = -1
+        while count != len(self.to_save):
+            count = len(self.to_save)
+            for stage, targets in enumerate(self.targets):
+                self.find_saves(stage, [*targets, *(n for n in self.to_save if nest.stages[n] == stage)])
+
+    def find_saves(self, stage: int, todo: list[Node]) -> None:
+        """Marks what a stage needs of earlier ones and should not compute again."""
+        nest = self.nest
+        seen: set[Node] = set()
+        while todo:
+            n = todo.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            for x in n.operands:
+                b = access(x).base
+                if nest.roles.get(b) is not Role.FULL:
+                    continue
+                if nest.stages[b] < stage and (b in self.to_save or not is_cheap(b)):
+                    self.to_save[b] = None
+                else:
+                    todo.append(b)
+
+    def body(self, depth: int, block: list[int]) -> None:
+        """What is done for a row, or for a block of rows: its stages one after the other."""
+        nest, out = self.nest, self.out
+        value: list[dict[object, str]] = [dict(self.common) for _ in block]
+        rows = {a for g in self.rows for a in g}
+        for what in nest.reads:
+            stream = self.streams[what]
+            if stream.strides and set(stream.strides) <= rows:
+                for r in block:
+                    name = out.name("x")
+                    out.put(depth, f"{name} = {self.load(what[0], stream, self.rows, r)}")
+                    value[r][what] = name
+        for stage, targets in enumerate(self.targets):
+            for n in nest.nodes:
+                if nest.stages[n] != stage or nest.roles[n] is Role.FULL:
+                    continue
+                if nest.roles[n] is Role.ROW and not n.op.reduce:
+                    for r in block:
+                        self.row = r
+                        self.compute(depth, n, value[r])
+                        if n in nest.outputs:
+                            self.store(depth, n, value[r][n], self.rows, r)
+                elif nest.roles[n] is Role.AFTER:
+                    base = access(n.inputs[0]).base
+                    if nest.roles.get(base) is Role.ROW:
+                        for r in block:
+                            self.add_row(depth, n, self.converted(n, value[r][base]), r)
+            self.stage(depth, block, stage, targets, value)
+
+    def stage(
+        self, depth: int, block: list[int], stage: int, targets: list[Node], value: list[dict[object, str]]
+    ) -> None:
+        """One pass over the columns of a row, or of a block of rows."""
+        nest, out = self.nest, self.out
+        saves = [n for n in self.to_save if nest.stages[n] == stage and n not in targets]
+        if not targets and not saves:
+            return
+        sums: dict[tuple[Node, int], str] = {}
+        for n in targets:
+            if self.is_reduction(n) and not self.sums_columns(n):
+                for r in block:
+                    if n in self.totals and not self.rows:
+                        sums[n, r] = self.totals[n]
+                    else:
+                        sums[n, r] = out.name("s")
+                        out.put(depth, f"{sums[n, r]} = {_start(n)}")
+        inner = depth
+        for k, group in enumerate(self.columns):
+            bounds = self.size(group) if self.rows or k else "lo, hi"
+            out.put(inner, f"for {self.variable(group)} in range({bounds}):")
+            inner += 1
+        self.scopes = [dict(v) for v in value]
+        for n in [*saves, *targets]:
+            if n in self.placed:
+                self.put_in_place(inner, n, stage, 0)
+                continue
+            if not self.is_reduction(n):
+                for r in block:
+                    self.keep(inner, n, self.element(inner, n, None, stage, r), r)
+                continue
+            view = access(n.inputs[0])
+            items = [self.converted(n, self.element(inner, view.base, view, stage, r)) for r in block]
+            if self.sums_columns(n):
+                self.add_columns(inner, n, items)
+            else:
+                for r in block:
+                    out.put(inner, f"{sums[n, r]} = {self.combined(n, sums[n, r], items[r], any_order=True)}")
+        for (n, r), total in sums.items():
+            if nest.roles[n] is Role.ROW:
+                value[r][n] = total
+                if accumulator(n) is not n.dtype:
+                    value[r][n] = out.name("v")
+                    out.put(depth, f"{value[r][n]} = {typed(n.dtype, total)}")
+                if n in nest.outputs:
+                    self.store(depth, n, value[r][n], self.rows, r)
+            elif self.rows:
+                self.add_row(depth, n, total, r)
+
+    def is_reduction(self, node: Node) -> bool:
+        """Whether a node is a total of several elements (of an axis of size 1 it is the element)."""
+        return node.op.reduce is not None and self.nest.roles[node] is not Role.FULL
+
+    def sums_columns(self, node: Node) -> bool:
+        """Whether a reduction over rows has an element for each column."""
+        return bool(self.nest.roles[node] is Role.AFTER and self.axes_of(node) & set(self.nest.columns))
+
+    def element(self, depth: int, node: Node, view: Access | None, stage: int, row: int) -> str:
+        """The variable that has an element of a node, or of an input, in a pass over the columns."""
+        nest, out = self.nest, self.out
+        scope = self.scopes[row]
+        if node not in nest.labels:
+            assert view is not None
+            what = (node, view)
+            if what not in scope:
+                stream = self.streams[what]
+                name = out.name("x")
+                out.put(depth, f"{name} = {self.load(node, stream, self.rows + self.columns, row)}")
+                scope[what] = name
+                if not set(stream.strides) & {a for g in self.rows for a in g}:
+                    for other in self.scopes:
+                        other[what] = name
+            return scope[what]
+        todo: list[tuple[Node, bool]] = [(node, False)]
+        while todo:
+            n, ready = todo.pop()
+            if n in scope:
+                continue
+            if n in self.to_save and nest.stages[n] < stage:
+                scope[n] = out.name("x")
+                out.put(depth, f"{scope[n]} = {self.saved(n, row)}")
+            elif ready:
+                self.row = row
+                for x in n.operands:
+                    v = access(x)
+                    if v.base not in nest.labels and not is_literal(x):
+                        self.element(depth, v.base, v, stage, row)
+                self.compute(depth, n, scope)
+            else:
+                todo.append((n, True))
+                todo += [(b, False) for x in n.operands if (b := access(x).base) in nest.labels]
+        return scope[node]
+
+    def compute(self, depth: int, node: Node, scope: dict[object, str]) -> None:
+        """A node from its inputs, all of which have variables."""
+        inputs = []
+        for i, x in enumerate(node.inputs):
+            view = access(x)
+            if i in node.op.shape_only | node.op.tables:
+                inputs.append("")
+            elif is_literal(x):
+                inputs.append(self.out.constant(x))
+            else:
+                inputs.append(scope[view.base] if view.base in self.nest.labels else scope[view.base, view])
+        if node.op.extent is not None:
+            text = self.out.dim(node.op.extent(node))
+        elif node.op.reduce:
+            text = inputs[0]
+        else:
+            index = self.place(node, -1) if self.nest.labels[node] else "0"
+            if node.op.fails:
+                condition = self.scalar(node, node.op.fails, inputs, "0")
+                self.out.put(depth, f"bad = bad or {condition}")
+            text = self.scalar(node, form(node), inputs, index)
+            if self.bounds and any(f"{{{f}}}" in form(node) for f in BOUNDS):
+                self.out.put(depth, f"far = maximum(far, {typed(F64, f'abs({inputs[0]})')})")
+        name = self.out.name("v")
+        self.out.put(depth, f"{name} = {text if _keeps_dtype(node) else typed(node.dtype, text)}")
+        scope[node] = name
+
+    def scalar(self, node: Node, text: str, inputs: Sequence[str], index: str) -> str:
+        """A form of an operation with its inputs' elements."""
+        names = self.out.names
+        names.dtype = node.inputs[0].dtype if node.inputs else node.dtype
+        names["zero"] = typed(names.dtype, "0")
+        names["index"] = index
+        if "{place}" in text:
+            names["place"] = self.out.need("place")
+        if "{element}" in text:
+            view = access(node.tables[0])
+            if is_literal(view.base):
+                names["element"] = self.out.constant(view.base)
+            else:
+                at = f"{self.out.array(view.base)}[{self.computed(node, view, inputs[1:])}]"
+                names["element"] = loaded(view.base.dtype, at)
+        for k, x in enumerate(inputs):
+            text = text.replace(f"{{{k}}}", x)
+        return text.format_map(names)
+
+    # ------------------------------------------------------------ stores and totals
+
+    def store(self, depth: int, node: Node, value: str, loops: Sequence[list[int]], row: int) -> None:
+        """An element of an output."""
+        place = self.index(self.streams[node], loops, row)
+        self.out.put(depth, f"{self.out.array(node)}[{place}] = {stored(node.dtype, value)}")
+
+    def keep(self, depth: int, node: Node, value: str, row: int) -> None:
+        """An element that is an output, or waits for a later stage."""
+        if node in self.nest.outputs:
+            self.store(depth, node, value, self.rows + self.columns, row)
+        else:
+            self.out.put(depth, f"{self.scratch(node, row)} = {stored(node.dtype, value)}")
+
+    def saved(self, node: Node, row: int) -> str:
+        """An element that an earlier stage has kept."""
+        if node in self.nest.outputs:
+            return self.load(node, self.streams[node], self.rows + self.columns, row)
+        return loaded(node.dtype, self.scratch(node, row))
+
+    def scratch(self, node: Node, row: int) -> str:
+        """The place of an element in the scratch memory of this thread: room for a block of rows."""
+        if node not in self.temporaries:
+            dims = tuple(self.nest.domain[a] for g in self.columns for a in g)
+            self.temporaries[node] = Temporary(node.dtype, dims)
+        place = ""
+        for group in self.columns:
+            v = self.variable(group)
+            place = f"({place}) * {self.size(group)} + {v}" if place else v
+        size = self.out.product(self.temporaries[node].dims)
+        return f"{self.out.array(self.temporaries[node])}[(tid * {BLOCK} + {row}) * {size} + {place or '0'}]"
+
+    def sizes_of(self, node: Node) -> list[Dim]:
+        """The sizes of a node that are not 1."""
+        return [d for d in node.shape if d != ONE]
+
+    def partial(self, node: Node) -> str:
+        """The array where the chunks leave their totals."""
+        if node not in self.temporaries:
+            made = Temporary(accumulator(node), tuple(self.sizes_of(node)), self.chunks)
+            self.temporaries[node] = made
+        return self.out.array(self.temporaries[node])
+
+    def offset(self, node: Node) -> str:
+        """The variable that has where a chunk's totals begin."""
+        return f"o{self.after.index(node)}"
+
+    def total_at(self, node: Node, row: int) -> str:
+        """The place of a total that is one of many, in the partial totals of a chunk."""
+        stream = self.stream(node, access_itself(node), self.nest.labels[node])
+        place = self.index(stream, self.rows + self.columns, row)
+        return f"{self.partial(node)}[{self.offset(node)} + {place}]"
+
+    def converted(self, node: Node, item: str) -> str:
+        """An element in the dtype in which a reduction accumulates."""
+        kind = accumulator(node)
+        return item if node.inputs[0].dtype is kind else typed(kind, item)
+
+    def combined(self, node: Node, total: str, item: str, any_order: bool = False) -> str:
+        """A total with one more element; of a sum of floats the compiler may choose the order."""
+        row, kind = node.op.reduce, accumulator(node)
+        assert row is not None
+        if any_order and row.adds and kind.kind == "f":
+            return f"{self.out.need('added')}({total}, {item})"
+        text = row.combine.replace("{0}", total).replace("{1}", item)
+        for name, vector in (("greater", "maximum"), ("lesser", "minimum")):
+            if f"{{{name}}}" in text:
+                text = text.replace(f"{{{name}}}", vector if kind.kind == "f" else self.out.need(name))
+        return typed(kind, text)
+
+    def add_columns(self, depth: int, node: Node, items: list[str]) -> None:
+        """Elements of a column, one for each row of a block, go into the total of the column."""
+        kind = accumulator(node)
+        item = items[0]
+        if len(items) == BLOCK:
+            item = f"(({items[0]} + {items[1]}) + ({items[2]} + {items[3]}))"
+        at, name = self.total_at(node, 0), self.out.name("s")
+        self.out.put(depth, f"{name} = {loaded(kind, at)}")
+        self.out.put(depth, f"{at} = {stored(kind, self.combined(node, name, item))}")
+
+    def add_row(self, depth: int, node: Node, item: str, row: int) -> None:
+        """A row's value goes into the total of all rows, or of those with the same place."""
+        kind = accumulator(node)
+        if node in self.totals:
+            total = self.totals[node]
+            self.out.put(depth, f"{total} = {self.combined(node, total, item)}")
+            return
+        at, name = self.total_at(node, row), self.out.name("s")
+        self.out.put(depth, f"{name} = {loaded(kind, at)}")
+        self.out.put(depth, f"{at} = {stored(kind, self.combined(node, name, item))}")
+
+    def combine(self, depth: int, count: str) -> None:
+        """The totals of the chunks, in their order, become the results."""
+        for n in self.after:
+            kind = accumulator(n)
+            total = loaded(kind, "part[j]")
+            item = self.combined(n, total, loaded(kind, "part[k * size + j]"))
+            text = "\n".join(
+                [
+                    "(part, count, size, result):",
+                    "    for k in range(1, count):",
+                    "        for j in range(size):",
+                    f"            part[j] = {stored(kind, item)}",
+                    "    for j in range(size):",
+                    f"        result[j] = {stored(n.dtype, typed(n.dtype, total))}",
+                    "",
+                ]
+            )
+            size = self.out.product(self.sizes_of(n))
+            combine = self.out.shared("combine", text)
+            self.out.put(depth, f"{combine}({self.partial(n)}, {count}, {size}, {self.out.array(n)})")
+
+
+def _keeps_dtype(node: Node) -> bool:
+    """Whether the scalar form of floats gives their dtype without a conversion."""
+    if node.dtype not in (F32, F64) or not node.inputs or any(x.dtype is not node.dtype for x in node.inputs):
+        return False
+    return bool(re.fullmatch(r"[-+*/{}0-9 ]+|\{\w+\}\(\{0\}(, \{1\})?\)", form(node))) and "{" in form(node)
+
+
+def along(node: Node) -> tuple[tuple[str, int], ...]:
+    """Where the places of a node's table are, for each axis of it: in an input, or along an axis."""
+    return node.attr("along") if node.op.tables else ()
+
+
+def seen_by(node: Node) -> Access:
+    """The view of a node, or of its table, in which its places are."""
+    table = node.tables[0]
+    (view,) = (x for i, x in enumerate(node.inputs) if i in node.op.shape_only)
+    found = access_itself(table) if view is table else one_step(view)
+    assert found is not None
+    return found
+
+
+def access_itself(node: Node) -> Access:
+    """A node read as it is."""
+    return Access(node, tuple(range(node.rank)), (Dim(0),) * node.rank, (1,) * node.rank)
+
+
+def _factors(dims: Sequence[Dim]) -> tuple[int, tuple[Dim, ...]]:
+    const, rest = 1, []
+    for d in dims:
+        if d.is_const:
+            const *= d.const
+        else:
+            rest.append(d)
+    return const, tuple(sorted(rest, key=_dim_key))
+
+
+def _dim_key(dim: Dim) -> tuple[int, tuple[tuple[Symbol, int], ...]]:
+    return dim.const, dim.terms
+
+
+def _count(dims: Sequence[Dim]) -> int:
+    total = 1
+    for d in dims:
+        total *= d.const
+    return total
+
+
+def _start(node: Node) -> str:
+    """What a total begins with."""
+    row = node.op.reduce
+    assert row is not None
+    kind = accumulator(node)
+    if row.start in ("least", "greatest"):
+        least = row.start == "least"
+        if kind is BOOL:
+            return str(not least)
+        if kind.kind == "f":
+            return typed(kind, "-np.inf" if least else "np.inf")
+        return typed(kind, str(kind.integer_range()[0 if least else 1]))
+    return typed(kind, row.start)
+
+
+def runs_twice(nest: Nest) -> bool:
+    """Whether chunks of a nest may run again, with functions that have no bounds."""
+    return any(f"{{{f}}}" in form(n) for n in nest.nodes for f in BOUNDS)
