@@ -232,7 +232,7 @@ LETTERS = {
     "N": "names",
     "T": "types, shapes and sizes",
     "F": "functions, clauses and commands",
-    "A": "arguments and names from Python",
+    "A": "Python, the prompt and the command line",
     "R": "what only a run can find",
     "D": "files",
     "C": "checks and answers",
@@ -247,30 +247,37 @@ EXCEPTIONS = {
 }
 
 
+ERRORS = ROOT / "grammar" / "errors.md"
+
+
 def errors_page() -> str:
-    """The index of all codes, from the table in `tlang/codes.py`."""
+    """The index of all codes from the table in `tlang/codes.py`, with the examples that the page has."""
+    kept = dict(re.findall(r"^### (\w+)\n.*?(^```.*?)(?=\n+##|\Z)", ERRORS.read_text("utf-8"), re.M | re.S))
     out = [
         "# Errors and warnings",
         "",
         "Every message of tlang has a code. This is the index: the code, its sentence, the exception that it",
-        "is from Python (`tlang.SyntaxError` and so on), and why. Words in braces are filled in with the",
-        "facts of the case. What a message looks like, and the exit codes, are in",
-        "[reference.md](reference.md#17-errors).",
+        "is from Python (`tlang.SyntaxError` and so on), why, a wrong program with what is said of it, and a",
+        "right one. Words in braces are filled in with the facts of the case. `tlang explain CODE` prints a",
+        "section; the exit codes are in [reference.md](reference.md#17-errors).",
         "",
-        "The page is generated from `tlang/codes.py`; `pytest tests/test_docs.py --update-golden` renews it.",
+        "Sentences come from `tlang/codes.py`, examples are written here, messages are what tlang says:",
+        "`pytest tests/test_docs.py --update-golden` renews the page.",
     ]
     for letter, title in LETTERS.items():
         out += ["", f"## {letter}: {title}"]
         for code in sorted(c for c in CODES if c[0] == letter):
             row = CODES[code]
             sentence = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", row.sentence)
-            out += ["", f"**{code}** {sentence} ({EXCEPTIONS[row.kind]})<br>", f"{row.why}"]
+            out += ["", f"### {code}", "", f"**{sentence}** ({EXCEPTIONS[row.kind]})", "", row.why]
+            if code in kept:
+                out += ["", kept[code].strip()]
     return "\n".join(out) + "\n"
 
 
 def test_index_of_errors(request: pytest.FixtureRequest) -> None:
     assert {code[0] for code in CODES} <= set(LETTERS)
-    is_current(ROOT / "grammar" / "errors.md", errors_page(), request)
+    is_current(ERRORS, errors_page(), request)
 
 
 #: A bar inside a cell of a table.

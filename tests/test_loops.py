@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from io import StringIO
 from typing import Any
 
@@ -227,43 +228,84 @@ def test_threads_must_be_a_number_of_threads() -> None:
         tlang.compile("", threads=0)
 
 
+class Listener:
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.values: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        self.seen.append("begin")
+
+    def advance(self, done: int, total: int, values: Callable[[], Mapping[str, Any]]) -> None:
+        self.seen.append((done, total))
+        self.values = dict(values())
+
+    def end(self) -> None:
+        self.seen.append("end")
+
+
 def test_progress_is_reported() -> None:
     """An outermost loop says how far it is, interpreted or compiled, and when it is over."""
-
-    class Listener:
-        def __init__(self) -> None:
-            self.seen: list[Any] = []
-
-        def begin(self) -> None:
-            self.seen.append("begin")
-
-        def advance(self, done: int, total: int) -> None:
-            self.seen.append((done, total))
-
-        def end(self) -> None:
-            self.seen.append("end")
-
     for backend in ("numpy", "cpu"):
         m = tlang.compile("shared s: f64 = 0\nfunction f() where { update s = s + 1 }", backend=backend)
         listener = m._session.progress = Listener()
         m.run("for i in 2..8 { repeat 3 { f() } }")
         assert listener.seen[0] == "begin"
         assert listener.seen[-2:] == [(6, 6), "end"]
+        assert listener.values["s"] == 18
         counts = [done for done, _ in listener.seen[1:-1]]
         assert counts == sorted(set(counts))
         m.run("for a in batches(ones(7), size = 2) { f() }")
         assert listener.seen[-2:] == [(4, 4), "end"]
+        assert listener.values["s"] == 22
+
+
+def test_progress_names_what_the_body_sets() -> None:
+    m = tlang.compile(
+        "shared v: f64[2] = [0, 0]\nfunction f() = sum(v) where { update v = v + 1 }", backend="numpy"
+    )
+    listener = m._session.progress = Listener()
+    m.run("repeat 3 as i { set cost, _ = (f(), 1); set whole = v }")
+    assert listener.values == {"cost": 4.0}, "numbers only"
 
 
 def test_the_progress_line_waits_for_a_second() -> None:
     shown = StringIO()
-    line = progress.ProgressLine(Console(file=shown, force_terminal=True, width=80, _environ={}))
+    line = progress.ProgressLine(Console(file=shown, force_terminal=True, width=100, _environ={}))
     line.begin()
-    line.advance(1, 10)
+    line.advance(1, 10, dict)
     line.end()
     assert shown.getvalue() == ""
     line.begin()
     line._began -= 5
-    line.advance(5, 10)
+    line.advance(5, 10, lambda: {"cost": 0.25})
     line.end()
     assert "5/10" in shown.getvalue()
+    assert "cost = 0.25" in shown.getvalue()
+
+
+def test_plain_progress_is_lines_for_a_log() -> None:
+    shown = StringIO()
+    log = progress.PlainProgress(shown)
+    log.begin()
+    log.advance(1, 10, dict)
+    assert shown.getvalue() == ""
+    log._began -= 5
+    log.advance(5, 10, lambda: {"cost": 0.25, "k": 3})
+    log.advance(6, 10, dict)
+    log.end()
+    (line,) = shown.getvalue().splitlines()
+    assert line.startswith("5 of 10 steps (50 %), 1 steps/s, 5.0 s left, cost = 0.25, k = 3")
+
+
+def test_progress_of_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlang.tools.cli import main
+
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    program = "shared s: i64 = 0\nfunction f() where { update s = s + 1 }\nrepeat 50 { f() }"
+    assert main(["run", "--backend", "numpy", "--progress", "plain", "-c", program]) == 0
+    assert "of 50 steps" in capsys.readouterr().err
+    assert main(["run", "--progress", "none", "-c", program]) == 0
+    assert capsys.readouterr().err == ""

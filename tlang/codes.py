@@ -1,7 +1,7 @@
 """The table of codes: every error and warning that tlang can give, with its kind and sentence.
 
 Letters: S the text is not a program; N names; T types, shapes, arguments and updates; F functions
-and their clauses; R what only a run can find; D data files; C checks. `kind` selects the exception
+and their clauses; A Python, the prompt and the command line; R what only a run can find; D data files; C checks. `kind` selects the exception
 (:mod:`tlang.errors`), `sentence` takes the facts of the case, `why` is the general explanation.
 """
 
@@ -356,6 +356,12 @@ _codes(
         "N112": (
             "function `{name}` calls itself: {cycle}",
             "Calls in formulas are put in place of the call, so recursion would never end.",
+        ),
+        "N113": (
+            "{names} cannot be redefined like this: {unfit} would no longer fit",
+            "At the prompt a new definition replaces the old one, and everything that uses the name is checked "
+            "anew. If something fails, the old definition stays. Enter the new definitions together, in one "
+            "submission: they are checked as a whole.",
         ),
         "N120": (
             "imports form a cycle: {cycle}",
@@ -805,7 +811,23 @@ _codes(
         ),
         "A113": (
             "`{name}` is not a function of this program",
-            '`m.repeat(n, "f", ...)` calls a function n times.',
+            '`m.repeat(n, "f", ...)` calls a function n times, `:plan f` at the prompt shows one.',
+        ),
+        "A120": (
+            "the prompt has no command `:{name}`",
+            "A line that begins with `:` is a command of the prompt; `:help` lists them.",
+        ),
+        "A121": (
+            "`:{name}` needs {argument}",
+            "The command works on something that follows it on the line.",
+        ),
+        "A122": (
+            "nothing is known of `{name}`",
+            "`tlang explain` takes a code of a message, an operation, or a topic.",
+        ),
+        "A123": (
+            "`{path}` cannot be written: {why}",
+            "The system refused to write the file.",
         ),
     },
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tlang.codes import CODES
-from tlang.source import Span
+from tlang.source import Source, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +219,30 @@ def render(d: Diagnostic, colour: bool = False) -> str:
 
 
 def _frame(d: Diagnostic, paint: Callable[[str, str], str]) -> list[str]:
-    """The source lines that a diagnostic names, each with its marks beneath."""
+    """The source lines that a diagnostic names, each with its marks beneath; those of other texts after."""
     assert d.span is not None
-    marks = [(d.span, "^", d.label)]
-    marks += [(x.span, "-", x.text) for x in d.labels if x.span.source is d.span.source]
+    marks = [(d.span, "^", d.label), *((x.span, "-", x.text) for x in d.labels)]
+    sources = dict.fromkeys(span.source for span, _, _ in marks)
+    out = []
+    for source in sources:
+        own = [m for m in marks if m[0].source is source]
+        if source is not d.span.source:
+            out.append(paint("place", f"  {own[0][0]}"))
+        out += _lines(source, own, paint)
+    return out
+
+
+def _lines(
+    source: Source, marks: Sequence[tuple[Span, str, str]], paint: Callable[[str, str], str]
+) -> list[str]:
+    """The lines of one text that have marks, in order."""
     by_line: dict[int, list[tuple[Span, str, str]]] = {}
     for mark in marks:
         by_line.setdefault(mark[0].line, []).append(mark)
     width = len(str(max(by_line)))
     out = []
     for number in sorted(by_line):
-        text = d.span.source.line(number)
+        text = source.line(number)
         shift = max(0, min(s.column for s, _, _ in by_line[number]) - 60) if len(text) > 110 else 0
         out.append(f"{number:>{width + 1}} | {_shown(text[shift : shift + 110])}")
         for span, sign, said in sorted(by_line[number], key=lambda m: (m[1] == "-", m[0].start)):
@@ -238,9 +251,6 @@ def _frame(d: Diagnostic, paint: Callable[[str, str], str]) -> list[str]:
             style = "primary" if sign == "^" else "place"
             line = " " * at + paint(style, sign * length) + (f" {said}" if said else "")
             out.append(f"{'':>{width + 1}} | {line}")
-    for x in d.labels:
-        if x.span.source is not d.span.source:
-            out.append(f"   {x.span}: {x.text}")
     return out
 
 

@@ -21,6 +21,7 @@ from tlang.elaborate.scope import (
     ValueDef,
     collect,
     cycle_error,
+    is_declaration,
 )
 from tlang.elaborate.values import BUILTINS, Dynamic
 from tlang.errors import Diagnostic, TlangError, error
@@ -72,7 +73,8 @@ class Program:
         if unit.source.path is not None:
             self.units.setdefault(unit.source.path, unit)
         found = collect(tree, unit, self.load_unit, BUILTINS, replace)
-        self.forget()
+        if any(map(is_declaration, tree.statements)):
+            self.forget()
         for w in found.warnings:
             self.warnings[w] = None
         return found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from tlang.errors import Diagnostic, Label, TlangError, diagnostic, did_you_mean, error
@@ -21,6 +24,7 @@ class TensorDef:
     name: str
     key: str
     span: Span
+    decl: ast.TensorDecl
     type: Tensor
 
 
@@ -248,6 +252,18 @@ class Unit:
         result: int | None = trampoline(self._integer(e))
         return result
 
+    def snapshot(self) -> tuple[dict[str, Any], ...]:
+        """What `restore` needs to make the definitions what they are now."""
+        return tuple(dict(part) for part in (self.scope.names, self.values, self.dims, self.set_names))
+
+    def restore(self, before: tuple[dict[str, Any], ...]) -> None:
+        """Undoes what was entered since a snapshot."""
+        parts: tuple[dict[str, Any], ...] = (self.scope.names, self.values, self.dims, self.set_names)
+        for part, old in zip(parts, before, strict=True):
+            part.clear()
+            part.update(old)
+        self.forget_constants()
+
     def forget_constants(self) -> None:
         """After a redefinition, constants are looked up anew."""
         self._constants.clear()
@@ -410,12 +426,50 @@ def collect(
         except TlangError as e:
             out.errors.append(e)
     unit.forget_constants()
+    if replace:
+        _retype(unit, fresh, out, later)
     for action in later:  # types may use constants that are defined further down
         try:
             action()
         except TlangError as e:
             out.errors.append(e)
     return out
+
+
+def is_declaration(s: ast.Statement) -> bool:
+    """Whether a statement defines names; the line of a shared value does both."""
+    return not isinstance(s, ast.Set | ast.Check | ast.Repeat | ast.For | ast.Bench | ast.ExprStmt)
+
+
+def _retype(unit: Unit, fresh: set[str], out: Collected, later: list[Callable[[], None]]) -> None:
+    """Gives what was declared before its type anew, where a dimension in it has been redefined.
+
+    A shared value whose type needs one starts anew: its line is run again.
+    """
+    again: dict[ast.SharedDecl, list[ast.Name]] = {}
+    for name, found in list(unit.scope.names.items()):
+        if name in fresh or not isinstance(found, TensorDef | SharedDef | RandomDef):
+            continue
+        t = found.decl.type
+        if t is None or not fresh & {n.id for n in _names_in(t.dims or ())}:
+            continue
+        made = copy(found)
+        unit.scope.names[name] = made
+        later.append(partial(_set_types, unit, [made], t))
+        if isinstance(found, SharedDef):
+            again.setdefault(found.decl, []).append(ast.Name(name, found.span))
+    out.commands[:0] = [dataclasses.replace(decl, names=tuple(names)) for decl, names in again.items()]
+
+
+def _names_in(dims: Iterable[ast.Expr]) -> Iterator[ast.Name]:
+    """The names in the dimensions of a type."""
+    stack = list(dims)
+    while stack:
+        match stack.pop():
+            case ast.Name() as name:
+                yield name
+            case ast.Binary(left=left, right=right):
+                stack += [left, right]
 
 
 def names_set(s: ast.Statement) -> Iterator[ast.Name]:
@@ -443,7 +497,7 @@ def _enter(
     unset = Tensor(DTYPES["f64"])
     match s:
         case ast.TensorDecl(names=names):
-            defs = [TensorDef(n.id, key(n), n.span, unset) for n in names]
+            defs = [TensorDef(n.id, key(n), n.span, s, unset) for n in names]
             for n, d in zip(names, defs, strict=True):
                 define(n, d)
             later.append(lambda: _set_types(unit, defs, s.type))

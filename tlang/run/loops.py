@@ -677,6 +677,11 @@ class NativeLoop:
         """What a result is now, as an array of its own."""
         return np.array(array_at(*self.results[source]))[()]
 
+    def shared_now(self) -> dict[str, Any]:
+        """The shared numbers that the loop changes, as they are after the iterations so far."""
+        cells = {key: self.variables["shared", key] for key in self.updated}
+        return {key: self.current(cell) for key, cell in cells.items() if not np.ndim(cell.arrays[0])}
+
     def current(self, variable: Variable) -> Array:
         """The array that a cell points to now, as one of its own."""
         return np.array(array_at(variable.cell, variable.arrays[0]))[()]

@@ -20,7 +20,15 @@ from tlang.elaborate.checking import check_commands
 from tlang.elaborate.commands import Commands
 from tlang.elaborate.plans import Evaluation
 from tlang.elaborate.program import Host, Program
-from tlang.elaborate.scope import RandomDef, RecordType, SharedDef, StreamDef, Unit, ValueDef
+from tlang.elaborate.scope import (
+    RandomDef,
+    RecordType,
+    SharedDef,
+    StreamDef,
+    Unit,
+    ValueDef,
+    is_declaration,
+)
 from tlang.elaborate.values import Dynamic, StateRef, Text
 from tlang.errors import Label, TlangError, error, join_errors, labelled
 from tlang.graph.node import Function, Node, Param, toposort
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 
 Array = Any
 Results = tuple[Array, ...]
+Report = Callable[..., None]
 
 
 class Progress(Protocol):
@@ -47,8 +56,8 @@ class Progress(Protocol):
     def begin(self) -> None:
         """A loop begins."""
 
-    def advance(self, done: int, total: int) -> None:
-        """So many of its iterations are done."""
+    def advance(self, done: int, total: int, values: Callable[[], Mapping[str, Any]]) -> None:
+        """So many of its iterations are done; `values` gives the numbers that it has changed by now."""
 
     def end(self) -> None:
         """It is over."""
@@ -69,6 +78,7 @@ class Session(Host):
         self.program = Program(Unit(source), self, unused)
         self.unit = self.program.main
         self.write = write if write is not None else lambda text: print(text, flush=True)
+        self.show: Callable[[Sequence[Any], Sequence[str] | None], None] = self._show
         self.shared: dict[str, Array] = {}
         self.values: dict[str, Any] = {}
         self.streams = Streams(self.program, seed)
@@ -120,18 +130,40 @@ class Session(Host):
     def declare(self, tree: ast.Program, replace: bool = False) -> list[ast.Command | ast.SharedDecl]:
         """Enters a program's declarations and checks all of it; returns the commands to run.
 
-        An error leaves the program as it was.
+        With `replace` new definitions replace old ones of their names; random variables, and shared values
+        with their lines, start anew. An error leaves the program as it was.
         """
-        names, known = dict(self.unit.scope.names), dict(self.unit.values)
+        before = self.unit.snapshot()
         commands, errors = self.enter(tree, replace)
         if errors:
-            self.unit.scope.names.clear()
-            self.unit.scope.names.update(names)
-            self.unit.values.clear()
-            self.unit.values.update(known)
-            self.program.forget()
+            self.restore(before)
             raise join_errors(errors)
+        if replace:
+            self._start_anew(before[0])
         return commands
+
+    def restore(self, before: tuple[dict[str, Any], ...]) -> None:
+        """Makes the definitions again what they were at a snapshot of the main file."""
+        self.unit.restore(before)
+        self.program.forget()
+        self._forget_calls()
+
+    def _start_anew(self, before: Mapping[str, Any]) -> None:
+        """Forgets the streams of names that have another definition than before."""
+        names = self.unit.scope.names
+        fresh = [d for name, d in names.items() if before.get(name) is not d]
+        keys = {d.key for d in fresh if isinstance(d, RandomDef | SharedDef)}
+        streams = [d for d in fresh if isinstance(d, StreamDef)]
+        for s in streams:
+            self.streams.seeds.pop(s.key, None)
+        if streams:
+            keys |= {
+                d.key
+                for d in names.values()
+                if isinstance(d, RandomDef) and self.program.stream_of(d) in streams
+            }
+        for key in keys:
+            self.streams.states.pop(key, None)
 
     def enter(
         self, tree: ast.Program, replace: bool = False
@@ -139,17 +171,34 @@ class Session(Host):
         """Enters declarations; returns the commands, and all errors of the whole program."""
         collected = self.program.add(tree, self.unit, replace)
         errors = list(collected.errors)
+        declares = any(map(is_declaration, tree.statements))
         self._checking = True
         try:
-            errors += [e for u in self.program.all_units() for e in self.program.check_definitions(u)]
+            if declares:
+                errors += [e for u in self.program.all_units() for e in self.program.check_definitions(u)]
             errors += check_commands(self.program, collected.commands)
         finally:
             self._checking = False
+        if not declares:
+            return collected.commands, errors
         self._forget_calls()
         for unit in self.program.all_units():
             if unit is not self.unit:
                 self._initialise(unit, strict=not errors)
         return collected.commands, errors
+
+    def without_files(self, action: Callable[[], Any]) -> Any:
+        """The result of an action for which no data file is opened: a `load` in it raises `Dynamic`."""
+        before, self._checking = self._checking, True
+        try:
+            return action()
+        finally:
+            self._checking = before
+
+    def set_backend(self, backend: str) -> None:
+        """Lets another backend compute from now on."""
+        self.backend = backend
+        self._forget_calls()
 
     def try_initialise(self, c: ast.Command | ast.SharedDecl) -> None:
         """Runs the line of a shared value where that needs no command that was skipped."""
@@ -505,7 +554,7 @@ class Session(Host):
                 items = self.evaluate(e)
                 if items and not quiet:
                     self.last = items[0] if e.fields is None else dict(zip(e.fields, items, strict=True))
-                    self.write(format_value(items, e.fields))
+                    self.show(items, e.fields)
             case plans.PrintPlan(value=e):
                 self.write(
                     " ".join(v if isinstance(v, str) else format_value([v], None) for v in self.evaluate(e))
@@ -532,6 +581,9 @@ class Session(Host):
                 self.write(str(self.measurements[-1]))
             case _:
                 self._loop(plan)
+
+    def _show(self, items: Sequence[Any], fields: Sequence[str] | None) -> None:
+        self.write(format_value(items, fields))
 
     def _operands(self, e: Evaluation) -> list[str]:
         """What a failed check compared: the values on both sides, where they are small."""
@@ -625,10 +677,37 @@ class Session(Host):
             if self._depth == 0 and self.progress is not None:
                 self.progress.end()
 
-    def _reporter(self, total: int) -> Callable[[int], None] | None:
+    def _reporter(self, total: int, body: Sequence[plans.Plan]) -> Report | None:
         """What is to be told how many iterations of this loop are done, if anybody wants to know."""
         progress = self.progress if self._depth == 1 else None
-        return None if progress is None else lambda done: progress.advance(done, total)
+        if progress is None:
+            return None
+        names, states = self._changed(body)
+
+        def now() -> dict[str, Any]:
+            found = {n: self.values[n] for n in names if n in self.values}
+            found |= {n: self.shared[n] for n in states if n in self.shared}
+            return {
+                n: v for n, v in found.items() if np.ndim(v) == 0 and isinstance(v, np.generic | float | int)
+            }
+
+        return lambda done, values=now: progress.advance(done, total, values)
+
+    def _changed(self, body: Sequence[plans.Plan]) -> tuple[dict[str, None], dict[str, None]]:
+        """The values that a loop's body sets, and the shared values that it stores, in order."""
+        names: dict[str, None] = {}
+        states: dict[str, None] = {}
+        stack = list(reversed(body))
+        while stack:
+            plan = stack.pop()
+            if isinstance(plan, plans.SetPlan):
+                names |= {t.name: None for t in plan.targets if t.kind == "value"}
+                states |= {t.shared.key: None for t in plan.targets if t.shared is not None}
+            if isinstance(plan, plans.SetPlan | plans.EchoPlan):
+                for step in plan.value.steps:
+                    states |= dict.fromkeys(self.program.function(step.function).updates)
+            stack += reversed(getattr(plan, "body", ()))
+        return names, states
 
     def _run_loop(self, plan: plans.Plan) -> None:
         match plan:
@@ -661,7 +740,7 @@ class Session(Host):
 
         begin, at = time.perf_counter(), start
         tier = self.tier(id(body), make)
-        report = self._reporter(stop - start)
+        report = self._reporter(stop - start, body)
         while at < stop:
             last = time.perf_counter()
             if name is not None:
@@ -674,7 +753,7 @@ class Session(Host):
                 now = time.perf_counter()
                 loop = tier.look(now - last, (now - begin) / (at - start) * (stop - at))
                 if loop is not None:
-                    at += loop.run(stop - at, _after(report, at - start))
+                    at += loop.run(stop - at, _after(report, at - start, loop))
                 elif name is not None:
                     self.values[name] = np.int64(at - 1)
 
@@ -688,7 +767,7 @@ class Session(Host):
             return self._native(body, moving=moving)
 
         begin, at, count = time.perf_counter(), 0, len(values[0])
-        report = self._reporter(-(-count // step))
+        report = self._reporter(-(-count // step), body)
         tier = self.tier(id(body), make) if count > 2 * step else None
         if tier is not None:
             values = [np.ascontiguousarray(v) for v in values]
@@ -704,7 +783,7 @@ class Session(Host):
                 now = time.perf_counter()
                 loop = tier.look(now - last, (now - begin) / at * (count - at))
                 if loop is not None:
-                    at += step * loop.run((count - at) // step, _after(report, at // step))
+                    at += step * loop.run((count - at) // step, _after(report, at // step, loop))
                     for name, value in zip(names, values, strict=True):
                         self.values[name] = value[at - step : at]
 
@@ -725,9 +804,9 @@ class Session(Host):
                 self.store_value(name, self.values[name], None, plan.span)
 
 
-def _after(report: Callable[[int], None] | None, before: int) -> Callable[[int], None] | None:
-    """A report for the rest of a loop, of which some iterations are done."""
-    return None if report is None else lambda done: report(before + done)
+def _after(report: Report | None, before: int, loop: Any) -> Callable[[int], None] | None:
+    """A report for the rest of a loop in compiled code, of which some iterations are done."""
+    return None if report is None else lambda done: report(before + done, loop.shared_now)
 
 
 def _apart(results: Sequence[Array], given: Sequence[Array]) -> list[Array]:

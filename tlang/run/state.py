@@ -73,10 +73,9 @@ class Streams:
             ) from None
 
     def _variables(self, stream: StreamDef) -> list[RandomDef]:
-        """The variables of a stream in order of declaration."""
+        """The variables of a stream in order of declaration, which is that of the scope's names."""
         names = stream.unit.scope.names.values()
-        own = [d for d in names if isinstance(d, RandomDef) and self.program.stream_of(d) is stream]
-        return sorted(own, key=lambda d: d.span.start)
+        return [d for d in names if isinstance(d, RandomDef) and self.program.stream_of(d) is stream]
 
     def reseed(self, found: RandomDef | StreamDef, seed: int, span: Span | None) -> None:
         """Restarts one variable at (seed, name), or all variables of a stream."""

@@ -54,6 +54,10 @@ class Automaton:
         """The node of a start symbol (None if anything failed), and the failures in order."""
         return _Run(self, layout, start).result()
 
+    def expected(self, layout: Layout, start: str) -> frozenset[str]:
+        """The kinds of token that may follow a text that breaks off, and the rules that may begin there."""
+        return _Run(self, layout, start).followers()
+
 
 class _Run:
     """One run: parallel stacks of states, nodes and extents, and what recovery needs."""
@@ -85,6 +89,20 @@ class _Run:
                     break
             opened = self.layout.brackets[-1] if self.layout.brackets else None
         return (None if self.failures else self.values[-1]), self.failures
+
+    def followers(self) -> frozenset[str]:
+        """What the state before the end of the text goes on with; nothing while a fault is skipped."""
+        opened: int | None = None
+        for token in self.layout:
+            if token.type == END:
+                break
+            if (not self.skipping or self._resumes(token)) and not self._feed(token):
+                self._fail(token, opened)
+            opened = self.layout.brackets[-1] if self.layout.brackets else None
+        if self.skipping:
+            return frozenset()
+        rules = (symbol for symbol in self.table[self.states[-1]] if symbol.islower())
+        return self._expected() | frozenset(rules)
 
     def _feed(self, token: Token) -> bool:
         """Reduces as far as the token tells, and shifts it; False if it cannot stand here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -40,6 +41,39 @@ def is_incomplete(source: Source) -> bool:
     """
     tokens, _, failures, _ = _run(Source(source.name, source.text + "\n"), "program")
     return len(failures) == 1 and tokens[failures[0].at].type == END
+
+
+def classified(text: str) -> Iterator[Token]:
+    """The tokens of a text as the grammar has them, comments and blanks too, words by their own kinds."""
+    lexer = _parser().lexer
+    for match in lexer.match(text):
+        kind = match.lastgroup or ""
+        if kind == "NAME":
+            kind = lexer.words.get(match[0], kind)
+        yield Token(kind, match[0], match.start(), match.end())
+
+
+def scanned(text: str) -> list[Token]:
+    """The tokens that the layout is given, closed by one for the end."""
+    return _parser().lexer.read(text)
+
+
+def continuations(text: str) -> tuple[list[Token], frozenset[str]]:
+    """The tokens of a text that breaks off, and what may follow: kinds of token, and rules that may begin.
+
+    Rules tell apart what a name there would be: one that is defined, a type, a dimension. After a fault
+    in the last statement nothing may follow.
+    """
+    parser = _parser()
+    with parser.lock:
+        parser.builder.begin(Source("<text>", text))
+        tokens = parser.lexer.read(text)
+        return tokens, parser.automaton.expected(Layout(text, tokens), "program")
+
+
+def words() -> Mapping[str, str]:
+    """The reserved words, with the kinds of their tokens."""
+    return _parser().lexer.words
 
 
 class _Parser:

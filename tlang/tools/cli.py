@@ -1,4 +1,4 @@
-"""The command line: `tlang run`, `check`, `test`, `cache`.
+"""The command line: the table of the commands of `tlang`, their options, and what they print.
 
 Results go to standard output, diagnostics to standard error. Exit status: 0; 1 the program is wrong
 or a check failed; 2 wrong usage; 70 a bug of tlang.
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tlang {__version__}")
         return OK
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))
-    options = _parser().parse_args(args)
+    options = _parser().parse_args(args or ["repl"])
     try:
         status: int = options.action(options)
         sys.stdout.flush()
@@ -47,23 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(e, TlangError):
             show_errors(e)
             return WRONG
-        return _bug(e)
+        from tlang.tools.report import bug_report
 
-
-def _bug(e: Exception) -> int:
-    """What a user sees of a bug: that it is one, and how to report it."""
-    text = f"{type(e).__name__}: {e}".split("\n")[0][:200]
-    print(f"internal error: {text}", file=sys.stderr)
-    print(
-        "  This is a bug of tlang, not of your program. Please report it with the program.", file=sys.stderr
-    )
-    if os.environ.get("TLANG_DEBUG"):
-        import traceback
-
-        traceback.print_exception(e)
-    else:
-        print("  TLANG_DEBUG=1 shows where it happened.", file=sys.stderr)
-    return BUG
+        print(bug_report(e), file=sys.stderr)
+        return BUG
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +95,42 @@ def _session_options(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _progress_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--progress",
+        choices=("auto", "plain", "none"),
+        default="auto",
+        help="how far loops of over a second are: a line on a terminal, or lines for a log (default: auto)",
+    )
+
+
+def _repl_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", nargs="?", metavar="FILE", help="a program that is run first")
+    _session_options(sub)
+    _progress_option(sub)
+
+
+def _repl(options: argparse.Namespace) -> int:
+    from tlang.tools.repl.shell import Shell
+
+    shell = Shell(
+        backend=options.backend,
+        threads=options.threads,
+        seed=options.seed,
+        unused=options.unused,
+        colour=_coloured(),
+        progress=options.progress,
+    )
+    if not sys.stdin.isatty():
+        if options.file is not None:
+            shell.attempt(lambda: shell.load(options.file))
+        return OK if shell.feed(sys.stdin) else WRONG
+    from tlang.tools.repl.terminal import converse
+
+    converse(shell, options.file)
+    return OK
+
+
 def _run_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", nargs="?", metavar="FILE", help="a program; `-` is standard input")
     sub.add_argument("-c", dest="text", metavar="TEXT", help="program text, run after FILE if there is one")
@@ -123,6 +146,7 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
         "--profile", action="store_true", help="shows at the end where the time went, on standard error"
     )
     _session_options(sub)
+    _progress_option(sub)
 
 
 def _check_arguments(sub: argparse.ArgumentParser) -> None:
@@ -188,10 +212,9 @@ def _run(options: argparse.Namespace) -> int:
         )
     session = Session(texts[0], seed=options.seed, unused=options.unused, backend=options.backend)
     session.threads = options.threads
-    if sys.stderr.isatty():
-        from tlang.tools.progress import ProgressLine
+    from tlang.tools.progress import progress_for
 
-        session.progress = ProgressLine()
+    session.progress = progress_for(options.progress)
     with contextlib.ExitStack() as stack:
         timed: Any = lambda name: contextlib.nullcontext()  # noqa: E731
         if options.profile:
@@ -326,13 +349,68 @@ def _doctor(options: argparse.Namespace) -> int:
     return WRONG if any(f.advice for f in findings) else OK
 
 
+def _fmt_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("files", nargs="*", metavar="FILE", help="programs; `-` or none is standard input")
+    sub.add_argument("--check", action="store_true", help="rewrite nothing; status 1 if a file would change")
+    sub.add_argument("--diff", action="store_true", help="rewrite nothing; show what would change")
+
+
+def _fmt(options: argparse.Namespace) -> int:
+    from tlang.tools.format import format_files
+
+    return OK if format_files(options.files or ["-"], options.check, options.diff, read_program) else WRONG
+
+
+def _explain_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("what", metavar="CODE|OPERATION|TOPIC", help="for instance T102, exp, broadcasting")
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from tlang.tools.explain import explain
+
+    print(explain(options.what))
+    return OK
+
+
+def _graph_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE", help="a program; `-` is standard input")
+    sub.add_argument("name", metavar="NAME", help="a function")
+    sub.add_argument(
+        "-o",
+        dest="out",
+        default="txt",
+        metavar="FORMAT|FILE",
+        help="txt, dot or html on standard output, or a file with such an ending (default: txt)",
+    )
+    sub.add_argument("--unused", choices=("error", "warn", "ignore"), default="error")
+
+
+def _graph(options: argparse.Namespace) -> int:
+    from tlang.tools.graph import FORMATS, graph, write
+
+    form = options.out.rpartition(".")[2]
+    if form not in FORMATS:
+        print(f"tlang graph: -o {options.out}: choose from {', '.join(FORMATS)}", file=sys.stderr)
+        return USAGE
+    text = graph(read_program(options.file), options.name, form, options.unused)
+    if options.out == form:
+        print(text)
+    else:
+        write(options.out, text)
+    return OK
+
+
 #: Every command: name, action, help, arguments.
 COMMANDS = (
+    ("repl", _repl, "the interactive prompt (also without a command)", _repl_arguments),
     ("run", _run, "run a program", _run_arguments),
     ("check", _check, "check programs without running them", _check_arguments),
     ("test", _test, "run programs and compare with the answers written in them", _test_arguments),
     ("bench", _bench, "measure the `bench` lines of a program", _bench_arguments),
+    ("fmt", _fmt, "bring programs into the one style", _fmt_arguments),
     ("emit", _emit, "print what the compiler makes of a program", _emit_arguments),
+    ("graph", _graph, "show the graph of a function", _graph_arguments),
+    ("explain", _explain, "explain a message, an operation or a topic", _explain_arguments),
     ("doctor", _doctor, "examine what tlang needs of this computer", _doctor_arguments),
     ("cache", _cache, "show or empty the cache of compiled code", _cache_arguments),
 )

@@ -31,7 +31,7 @@ def emit(source: Source, stage: str, name: str | None = None, unused: str = "err
     if name is not None and name not in found:
         raise _unknown(name, found)
     chosen = list(found) if name is None else [name]
-    return "\n\n".join(_stage(session, session.program.function(found[k]), stage) for k in chosen)
+    return "\n\n".join(stage_of(session, session.program.function(found[k]), stage) for k in chosen)
 
 
 def _unknown(name: str | None, known: Any) -> Exception:
@@ -45,7 +45,8 @@ def _called(item: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _stage(session: Session, function: Function, stage: str) -> str:
+def stage_of(session: Session, function: Function, stage: str) -> str:
+    """A stage of one function, as text: "graph", "plan" or "code"."""
     if stage == "graph":
         return "\n".join(_graph(function))
     from tlang.emit.cpu import code
