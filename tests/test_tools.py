@@ -66,6 +66,23 @@ def test_a_healthy_computer(
     assert "object code" in capsys.readouterr().out
 
 
+def test_everything_is_examined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TLANG_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "none")
+    found = {f.what: f for f in doctor.examine()}
+    assert {"python", "numpy", "processor", "vectors", "cores", "threads", "BLAS", "cache", "CUDA"} <= set(
+        found
+    )
+    assert {"prompt_toolkit", "rich", "object code", "extra test", "extra bench", "history"} <= set(found)
+    assert "unset OMP_NUM_THREADS" in found["threads"].advice
+    assert found["history"].found == str(tmp_path / "state" / "tlang" / "history")
+    assert "hypothesis" in found["extra test"].found
+    assert not found["CUDA"].advice
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert not {f.what: f for f in doctor.examine()}["threads"].advice
+
+
 def test_problems_come_with_advice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from tlang import __version__
@@ -28,7 +30,17 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that is looked at."""
-    return [*_versions(), *_processor(), _blas(), _cache(), _objects()]
+    return [
+        *_versions(),
+        *_processor(),
+        _threads(),
+        _blas(),
+        _cache(),
+        _objects(),
+        _cuda(),
+        *_extras(),
+        _prompt(),
+    ]
 
 
 def report(findings: list[Finding]) -> str:
@@ -49,11 +61,10 @@ def to_json(findings: list[Finding]) -> list[dict[str, str]]:
 
 def _versions() -> list[Finding]:
     out = [Finding("tlang", __version__), Finding("python", platform.python_version())]
-    for package in ("numpy", "lark", "llvmlite"):
-        try:
-            out.append(Finding(package, version(package)))
-        except PackageNotFoundError:
-            out.append(Finding(package, "not installed", f"pip install {package}"))
+    for package in ("numpy", "lark", "llvmlite", "prompt_toolkit", "rich"):
+        found = _version(package)
+        advice = "" if found else f"pip install {package}"
+        out.append(Finding(package, found or "not installed", advice))
     return out
 
 
@@ -69,6 +80,88 @@ def _processor() -> list[Finding]:
         Finding("vectors", ", ".join(wide) or "none", slow),
         Finding("cores", str(count)),
     ]
+
+
+def _threads() -> Finding:
+    """How many threads compiled code and BLAS may use, and what in the environment says otherwise."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    set_here = {n: os.environ[n] for n in names if n in os.environ}
+    found = f"tlang's own, 1 unless --threads says more; {cores} cores may be used"
+    if set_here:
+        found += "; " + ", ".join(f"{n}={v}" for n, v in set_here.items())
+    wrong = [n for n, v in set_here.items() if not v.isdigit() or not 1 <= int(v) <= 2 * cores]
+    advice = f"unset {' and '.join(wrong)}, or give a number from 1 to {cores}" if wrong else ""
+    return Finding("threads", found, advice)
+
+
+def _cuda() -> Finding:
+    """The driver and its devices; this version of tlang has no use for them."""
+    import ctypes
+    import ctypes.util
+
+    unused = "this version of tlang computes on the processor alone"
+    name = "nvcuda.dll" if sys.platform == "win32" else ctypes.util.find_library("cuda") or "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+        status, count, release = driver.cuInit(0), ctypes.c_int(), ctypes.c_int()
+        if status == 0:
+            driver.cuDeviceGetCount(ctypes.byref(count))
+            driver.cuDriverGetVersion(ctypes.byref(release))
+    except (OSError, AttributeError):
+        return Finding("CUDA", f"no driver; {unused}")
+    if status:
+        return Finding("CUDA", f"a driver that does not start (error {status}); {unused}")
+    shown = f"{release.value // 1000}.{release.value % 1000 // 10}"
+    return Finding("CUDA", f"driver of CUDA {shown}, devices: {count.value}; {unused}")
+
+
+def _extras() -> Iterator[Finding]:
+    """What is installed of the optional packages; nobody needs them to run programs."""
+    for extra, packages in _optional().items():
+        there = [p for p in packages if _version(p) is not None]
+        missing = [p for p in packages if p not in there]
+        shown = ", ".join(f"{p} {_version(p)}" for p in there) or "nothing"
+        if missing:
+            shown += f"; not {', '.join(missing)} (pip install 'tlang-compiler[{extra}]')"
+        yield Finding(f"extra {extra}", shown)
+
+
+def _optional() -> dict[str, list[str]]:
+    """The packages of each extra, from the metadata of the distribution."""
+    try:
+        lines = requires("tlang-compiler") or []
+    except PackageNotFoundError:
+        return {}
+    out: dict[str, list[str]] = {}
+    for line in lines:
+        extra = re.search(r"extra\s*==\s*['\"](\w+)['\"]", line)
+        name = re.match(r"[\w.-]+", line)
+        if extra and name:
+            out.setdefault(extra[1], []).append(name[0])
+    return out
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _prompt() -> Finding:
+    """Whether the history of the prompt can be kept."""
+    from tlang.tools.repl.terminal import history_path
+
+    path = history_path()
+    if path is None:
+        return Finding("history", "no home folder", "set XDG_STATE_HOME to a folder that can be written")
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        return Finding("history", f"{path} cannot be written", "set XDG_STATE_HOME to a folder that can be")
+    return Finding("history", str(path))
 
 
 def _blas() -> Finding:
