@@ -124,6 +124,9 @@ ELSEWHERE = {
     "D191": "test_files_of_programs",
     "D192": "test_files_of_programs",
     "T190": "test_two_operands_that_stretch_warn",
+    "T191": "test_f32_that_becomes_f64_warns",
+    "T192": "test_a_dimension_that_looks_misspelt_warns",
+    "N190": "test_an_equation_that_nothing_uses_warns",
     "R130": "test_wrong_data",
     "R131": "test_wrong_data",
     "A101": "test_errors_of_python",
@@ -347,6 +350,80 @@ def warnings_of(text: str) -> list[str]:
 
 def test_hiding_a_name_warns() -> None:
     assert warnings_of("e = 2\nsum(x) = x\n") == ["N110", "N110"]
+
+
+@pytest.mark.parametrize(
+    ("line", "warned"),
+    [
+        ("y = s * d", True),
+        ("y = s + [1, 2]", True),
+        ("y = where(True, s, d)", True),
+        ("y = s @ d", True),
+        ("y = s * 2.5", False),
+        ("y = f64(s) * d", False),
+        ("y = s * f32(d)", False),
+        ("y = mean(s) / 2", False),
+    ],
+)
+def test_f32_that_becomes_f64_warns(line: str, warned: bool) -> None:
+    text = f"tensor s: f32[2]\ntensor d: f64[2]\n{line}\n"
+    assert ("T191" in warnings_of(text)) is warned
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("tensor x: f64[feats]\ntensor w: f64[feats, k]\ntensor b: f64[feat]", ["feat"]),
+        ("feats = 3\ntensor x: f64[feast]", ["feast"]),
+        ("tensor x: f64[rows, rows]\ntensor y: f64[Rows]", ["Rows"]),
+        ("tensor x: f64[n, m]\ntensor y: f64[n, k]", []),
+        ("tensor x: f64[dim1, dim1]\ntensor y: f64[dim2]", []),
+        ("tensor x: f64[feats, feats]\ntensor b: f64[feat]\ny = feat", []),
+        ("function f(a, b: f64[size_in], c: f64[size_on]) = a", []),
+        ("function f(a: f64[size_in], b: f64[size_in], c: f64[size_on]) = a", ["size_on"]),
+    ],
+)
+def test_a_dimension_that_looks_misspelt_warns(text: str, warned: list[str]) -> None:
+    from tlang.tools.check import check_source
+
+    found = [d for d in check_source(Source("a.tl", text), "ignore") if d.code == "T192"]
+    assert [d.span.text for d in found if d.span is not None] == warned
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("x = 1\ny = 2\nprint(x)", ["y"]),
+        ("x = 1\ny = x", []),
+        ("s(v) = 2 * v\n3", ["s"]),
+        ("a, b = f(1)\nfunction f(v: f64) = (v, 2 * v)\nb", []),
+        ("a, b = f(1)\nfunction f(v: f64) = (v, 2 * v)", ["a"]),
+        ("function f(v: f64) = z where { z = v; q = 2 * v }", ["q"]),
+        ("function f(v: f64) = v where { _q = 2 * v }", []),
+        ("n = 3\ntensor x: f64[n]\nfunction f(x) = x", []),
+        ("tensor x: f64\ny = x * 2\nfunction f() = 1 where { given y = 3 }", []),
+    ],
+)
+def test_an_equation_that_nothing_uses_warns(text: str, warned: list[str]) -> None:
+    from tlang.tools.check import check_source
+
+    found = [d for d in check_source(Source("a.tl", text), "ignore") if d.code == "N190"]
+    assert [d.span.text for d in found if d.span is not None] == warned
+
+
+def test_warnings_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tlang.tools.cli import main
+
+    path = tmp_path / "a.tl"
+    path.write_text("left_over = 3\n1 + 1\n")
+    assert main(["run", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "2\n"
+    assert "warning[N190]: nothing in this program uses `left_over`" in err
+    assert main(["run", str(path), "-c", "left_over"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["check", "--json", str(path)]) == 0
+    assert '"severity": "warning"' in capsys.readouterr().out
 
 
 def test_two_operands_that_stretch_warn() -> None:
@@ -591,7 +668,7 @@ def test_check_runs_nothing_and_imports_little(tmp_path: Path) -> None:
     path.write_text(
         'print("ran")\ncheck False\nset x = load("none.npy")\ny: f64 = grad(w ** 2, w)\nshared w: f64 = 1\n'
         "stream s = philox(1)\nrandom r: f64[3] ~ s.normal(0, 1)\n"
-        "function f() = r @ r where { update w = 1 }\nf() + x\n"
+        "function f() = r @ r where { update w = 1 }\nf() + x + y\n"
     )
     program = (
         "import sys; from tlang.tools.cli import main; status = main(['check', sys.argv[1]]); "

@@ -28,7 +28,13 @@ import pytest
 
 import tlang
 from tlang.codes import CODES
+from tlang.errors import Diagnostic, render
 from tlang.graph.ops import OPS
+from tlang.run.session import Session
+from tlang.source import Source
+from tlang.syntax.parse import parse
+from tlang.tools.check import check_source
+from tlang.tools.repl.shell import Shell
 from tlang.tools.testing import run_file
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +76,8 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
-BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+#: The examples of errors.md have a test of their own, below.
+BLOCKS = [block for page in PAGES if page.name != "errors.md" for block in blocks_of(page)]
 
 
 def of(language: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -248,11 +255,14 @@ EXCEPTIONS = {
 
 
 ERRORS = ROOT / "grammar" / "errors.md"
+#: Nets under the interpreter: no program is known that gives these.
+NETS = {"R120", "R122", "R130"}
 
 
 def errors_page() -> str:
     """The index of all codes from the table in `tlang/codes.py`, with the examples that the page has."""
-    kept = dict(re.findall(r"^### (\w+)\n.*?(^```.*?)(?=\n+##|\Z)", ERRORS.read_text("utf-8"), re.M | re.S))
+    sections = re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", ERRORS.read_text("utf-8"), re.M | re.S)
+    kept = {code: text[text.index("```") :] for code, text in sections if "```" in text}
     out = [
         "# Errors and warnings",
         "",
@@ -272,12 +282,119 @@ def errors_page() -> str:
             out += ["", f"### {code}", "", f"**{sentence}** ({EXCEPTIONS[row.kind]})", "", row.why]
             if code in kept:
                 out += ["", kept[code].strip()]
+            if code in NETS:
+                out += ["", "A net under the interpreter: no program is known that gives it."]
     return "\n".join(out) + "\n"
 
 
-def test_index_of_errors(request: pytest.FixtureRequest) -> None:
+@dataclass(frozen=True)
+class Example:
+    """The example of a code: files, a wrong program, what is said of it, and a right program."""
+
+    code: str
+    files: dict[str, str]
+    language: str
+    wrong: str
+    message: str
+    right_language: str
+    right: str
+
+
+def examples() -> dict[str, Example]:
+    """The examples of errors.md by code."""
+    found = {}
+    for code, section in re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", ERRORS.read_text("utf-8"), re.M | re.S):
+        blocks = re.findall(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", section, re.M | re.S)
+        files = {name: text for _, name, text in blocks if "." in name}
+        rest = [b for b in blocks if "." not in b[1]]
+        if rest:
+            (language, mark, wrong), (text, _, message), (right_language, _, right) = rest
+            assert (mark, text) == ("wrong", "text"), code
+            found[code] = Example(code, files, language, wrong, message, right_language, right)
+    return found
+
+
+def said_of(example: Example, language: str, text: str) -> list[Diagnostic] | str:
+    """The diagnostics of a program, or what the prompt prints."""
+    source = Source("program.tl", text, os.path.abspath("program.tl"), "program")
+    Path("program.tl").write_text(text, encoding="utf-8")
+    try:
+        if language == "python":
+            space: dict[str, object] = {}
+            exec(compile(text, "<example>", "exec"), space)
+        elif language == "prompt":
+            out: list[str] = []
+            shell = Shell(backend="numpy", write=out.append, complain=out.append)
+            for line in text.splitlines():
+                shell.enter(line.removeprefix("> "))
+            return "\n".join(out)
+        elif example.code in ("C102", "C103"):
+            return list(run_file("program.tl").failures)
+        else:
+            found = check_source(source)
+            if any(d.code == example.code for d in found):
+                return found
+            session = Session(source, backend="numpy", write=lambda shown: None)
+            session.run(session.declare(parse(source)))
+            return list(session.program.warnings)
+    except tlang.TlangError as e:
+        return list(e.diagnostics)
+    return []
+
+
+def message_of(example: Example) -> str:
+    found = said_of(example, example.language, example.wrong)
+    return (found if isinstance(found, str) else "\n".join(map(render, found))) + "\n"
+
+
+def test_index_of_errors(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert {code[0] for code in CODES} <= set(LETTERS)
-    is_current(ERRORS, errors_page(), request)
+    page = errors_page()
+    if request.config.getoption("--update-golden"):
+        for code, example in examples().items():
+            (tmp_path / code).mkdir()
+            monkeypatch.chdir(tmp_path / code)
+            prepare(tmp_path / code, example)
+            head, mark, section = page.partition(f"### {code}\n")
+            old, new = (f"\n```text\n{m}```\n" for m in (example.message, message_of(example)))
+            page = head + mark + section.replace(old, new, 1)
+        monkeypatch.undo()
+    is_current(ERRORS, page, request)
+
+
+def test_every_code_has_an_example() -> None:
+    assert set(CODES) - set(examples()) == NETS
+
+
+def prepare(folder: Path, example: Example) -> None:
+    """The files that an example may use."""
+    (folder / "data").symlink_to(ROOT / "programs" / "data")
+    (folder / "out").mkdir()
+    for name, text in example.files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", sorted(set(CODES) - NETS))
+def test_example_of(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wrong program gives the code, with this message; the right one runs, without a warning."""
+    example = examples()[code]
+    prepare(tmp_path, example)
+    monkeypatch.chdir(tmp_path)
+    assert f"[{code}]" in example.message
+    assert message_of(example) == example.message
+    found = said_of(example, example.right_language, example.right)
+    if example.right_language == "prompt":
+        assert "error[" not in found
+        assert "warning[" not in found
+        return
+    assert found == []
+    if example.right_language == "python":
+        block = Block(ERRORS, 0, "python", "", example.right, None)
+        assert run_script(block) == ""
+    else:
+        assert not run_file("program.tl").failures
 
 
 #: A bar inside a cell of a table.

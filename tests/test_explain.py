@@ -72,6 +72,8 @@ def test_stable_forms() -> None:
 
 def test_golden(golden: Callable[[str, str], None]) -> None:
     golden("explain/exp.txt", explain("exp") + "\n")
+    golden("explain/T102.txt", explain("T102") + "\n")
+    golden("explain/D113.txt", explain("D113") + "\n")
     golden("explain/maximum.txt", explain("maximum") + "\n")
 
 

@@ -7,8 +7,10 @@ many get past the parser and fail (or not) in the checker, as a user's mistakes 
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from tlang.graph.ops import OPS
 from tlang.source import Source, Span
 from tlang.syntax.parse import parse, parse_expression
 from tlang.tools.check import check_source
+from tlang.tools.repl.shell import Shell
 
 ROOT = Path(__file__).parent.parent
 FILES = [*sorted((ROOT / "tests/cases").rglob("*.tl")), *sorted((ROOT / "programs").glob("*.tl"))]
@@ -37,6 +40,10 @@ WORDS = re.findall(
     uniform normal integers updates all state seed x y z n m w b _ 0 1 2 3 0.5 1e400 99999999999999999999
     -1 = == ~ : , . ; ( ) [ ] { } + - * / // % @ ** < <= & | ^ .. ... .T .state""",
 )
+
+
+#: No program of the size of these takes longer, in seconds, on a busy computer.
+LONGEST = 20.0
 
 
 def tokens(text: str) -> list[str]:
@@ -65,8 +72,29 @@ def check_diagnostic(d: Diagnostic, source: Source) -> None:
 def check_text(text: str, path: Path | None = None) -> None:
     """A text is parsed and checked; whatever is wrong with it is said in diagnostics."""
     source = Source("test.tl", text, str(ROOT / path) if path is not None else None, "test")
+    begin = time.perf_counter()
     for d in check_source(source, "warn"):
         check_diagnostic(d, source)
+    assert time.perf_counter() - begin < LONGEST
+
+
+def run_text(text: str) -> None:
+    """A text is entered at the prompt: whatever comes of it is results and diagnostics, never a bug.
+
+    Loops, files and sizes that would only cost time and memory are left out.
+    """
+    lines = [
+        s for s in text.split("\n") if not re.search(r"\b(repeat|for|bench|save|load)\b|\d{3}|e\d|\*\*", s)
+    ]
+    said: list[str] = []
+    shell = Shell(backend="numpy", unused="warn", write=said.append, complain=said.append)
+    begin = time.perf_counter()
+    with np.errstate(all="ignore"):
+        shell.enter("\n".join(lines))
+        for line in lines:
+            shell.enter(line)
+    assert not [s for s in said if "internal error" in s or "Traceback" in s]
+    assert time.perf_counter() - begin < LONGEST
 
 
 @st.composite
@@ -127,6 +155,19 @@ def test_mutations(program: tuple[Path, str]) -> None:
 @LONG
 def test_many_mutations(program: tuple[Path, str]) -> None:
     check_text(program[1], program[0])
+
+
+@given(mutated())
+@settings(QUICK, max_examples=100)
+def test_mutations_at_the_prompt(program: tuple[Path, str]) -> None:
+    run_text(program[1])
+
+
+@pytest.mark.slow
+@given(mutated())
+@settings(LONG, max_examples=2_000)
+def test_many_mutations_at_the_prompt(program: tuple[Path, str]) -> None:
+    run_text(program[1])
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=60))

@@ -367,6 +367,11 @@ _codes(
             "imports form a cycle: {cycle}",
             "A file cannot import itself, directly or through others. Move what both need to a third file.",
         ),
+        "N190": (
+            "{where} uses {names}",
+            "It costs nothing and does nothing. Often another name was meant somewhere, or it is left over; a name "
+            "that begins with `_` may stay unused.",
+        ),
     },
 )
 
@@ -579,6 +584,15 @@ _codes(
         "T190": (
             "both operands stretch: {left} and {right} give {result}",
             "Often one of them lacks a transpose; write the `1` or `None` on one side only if this is meant.",
+        ),
+        "T191": (
+            "f32 becomes f64 here: {types}",
+            "By NumPy's rules the operation is done in f64, with twice the memory and half the speed, and so is all "
+            "that follows. A literal would not do that; values of f64, and integers of 32 and 64 bits, do.",
+        ),
+        "T192": (
+            "the dimension `{name}` occurs once, and `{near}` is one letter away",
+            "Each name of a dimension is a size of its own, so that a misspelt one fits everything.",
         ),
         "F101": (
             "a {what} cannot be called",

@@ -166,6 +166,8 @@ class Elaborator(Fitter):
             raise placed(e, span, scope.uses(), self.describe(inputs, operands)) from None
         if len(inputs) == 2 and OPS[name].convert:
             self.warn_of_stretching(made, inputs, span)
+        if len(inputs) > 1 and OPS[name].convert:
+            self.warn_of_doubling(made, inputs, span)
         return made
 
     # ------------------------------------------------------------ names

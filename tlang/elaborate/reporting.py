@@ -135,6 +135,18 @@ class Reporter:
                 )
             )
 
+    def warn_of_doubling(self, made: Node, inputs: Sequence[Node], span: Span) -> None:
+        """A warning where an f32 operand makes an operation in f64: it takes twice the memory and time."""
+        if made.dtype.name not in ("f64", "c128"):
+            return
+        single = {"f32", "c64"}
+        if any(x.dtype.name in single and not x.type.weak for x in inputs):
+            kinds = " and ".join(self.type_text(x) for x in inputs)
+            wide = next((x for x in inputs if x.dtype.name not in single), None)
+            found = wide.type.dtype if wide is not None else made.dtype
+            hint = f"cast the {found} operand: `f32(...)`, or the f32 one: `f64(...)`"
+            self.warnings.append(diagnostic("T191", span, severity="warning", types=kinds, hint=hint))
+
     def unknown(self, e: ast.Name, scope: Scope) -> TlangError:
         """The error for a name that nothing defines, or that a line further down sets."""
         if scope.is_command() and e.id in scope.unit.set_names:

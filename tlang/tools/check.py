@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from tlang.elaborate.advice import advice
 from tlang.elaborate.checking import check_commands
 from tlang.elaborate.program import Host, Program
 from tlang.elaborate.scope import Unit
@@ -35,4 +36,5 @@ def check_source(source: Source, unused: str = "error") -> list[Diagnostic]:
         errors += program.check_definitions(unit)
     errors += check_commands(program, collected.commands)
     found = list(join_errors(errors).diagnostics) if errors else []
-    return sorted([*found, *program.warnings], key=Diagnostic.sort_key)
+    more = [] if errors else advice([tree])
+    return sorted([*found, *program.warnings, *more], key=Diagnostic.sort_key)

@@ -196,6 +196,8 @@ def read_program(name: str) -> Source:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from tlang.elaborate.advice import advice
+    from tlang.errors import TlangError
     from tlang.run.session import Session
     from tlang.source import Source
     from tlang.syntax.parse import parse
@@ -236,6 +238,9 @@ def _run(options: argparse.Namespace) -> int:
                     commands = session.declare(tree)
                 finally:
                     _warn(session.program)
+                if k == 0:
+                    with contextlib.suppress(TlangError):  # a fault of a later text is told at its turn
+                        show_diagnostics(advice([tree, *map(parse, texts[1:])]))
             session.run(commands)
             _warn(session.program)
     return OK

@@ -115,7 +115,12 @@ def subjects() -> Iterator[tuple[str, str]]:
 
 def explain_code(code: str) -> str:
     """A message: its sentence, why, a wrong program with what is said of it, and a right one."""
-    return f"{code}\n\n{plain(sections('errors.md', 3)[code])}"
+    text = sections("errors.md", 3)[code]
+    text = re.sub(r"^```\w+ wrong$", "wrong:\n\n```", text, flags=re.MULTILINE)
+    text = re.sub(r"^```text$", "what is said:\n\n```", text, flags=re.MULTILINE)
+    text = re.sub(r"^```\w+ (\S+)$", r"with the file \1:\n\n```", text, flags=re.MULTILINE)
+    text = re.sub(r"^```\w+$", "right:\n\n```", text, flags=re.MULTILINE)
+    return f"{code}\n\n{plain(text)}"
 
 
 # ---------------------------------------------------------------- operations
