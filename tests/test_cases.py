@@ -142,12 +142,15 @@ ELSEWHERE = {
 #: Reached in tests/test_repl.py, where a prompt is needed.
 AT_THE_PROMPT = {"N113", "A120", "A121", "A122", "A123"}
 
+#: Reached in tests/test_finite.py, where the mode is on.
+WITH_CHECKS = {"R160"}
+
 #: Behind another, which comes first (T145), and the net under the interpreter.
 BEHIND = {"R122", "R120"}
 
 
 def test_every_code_is_reached() -> None:
-    reached = set(ELSEWHERE) | AT_THE_PROMPT | BEHIND
+    reached = set(ELSEWHERE) | AT_THE_PROMPT | WITH_CHECKS | BEHIND
     for path in CASES:
         reached.update(e.code for e in expectations(read_source(str(path), str(path))) if e.kind == "!")
     wanted = {code for code in CODES if code[0] not in "SD"} | {"D190", "D191", "D192"}

@@ -35,17 +35,19 @@ def compile(
     seed: int = 0,
     run: bool = True,
     threads: int = 1,
+    check_finite: bool = False,
 ) -> Module:
     """A module from program text.
 
     `backend` is what computes calls: "numpy", "cpu" (compiled kernels), or "auto": NumPy at once,
-    and kernels, which another process compiles, when there is enough work for them. `unused` ("error",
+    and kernels, which another thread compiles, when there is enough work for them. `unused` ("error",
     "warn", "ignore") is the policy for unused parameters, `seed` that of the default stream. With
     `run=False` commands are checked but skipped; a shared value whose initial value needed one raises until
-    it is set. `threads` is how many compiled loops and calls may use; the bits are the same. Raises
-    `TlangError` for a wrong program.
+    it is set. `threads` is how many compiled loops and calls may use; the bits are the same. With
+    `check_finite` the interpreter computes, and an operation that makes a NaN or an infinity of finite
+    numbers is an error. Raises `TlangError` for a wrong program.
     """
-    return _module(Source("<text>", text), backend, unused, seed, run, threads)
+    return _module(Source("<text>", text), backend, unused, seed, run, threads, check_finite)
 
 
 def load(
@@ -55,19 +57,24 @@ def load(
     seed: int = 0,
     run: bool = True,
     threads: int = 1,
+    check_finite: bool = False,
 ) -> Module:
     """A module from a file; see `compile`."""
     name = os.fspath(path)
-    return _module(read_source(name, name), backend, unused, seed, run, threads)
+    return _module(read_source(name, name), backend, unused, seed, run, threads, check_finite)
 
 
-def _module(source: Source, backend: str, unused: str, seed: int, run: bool, threads: int) -> Module:
+def _module(
+    source: Source, backend: str, unused: str, seed: int, run: bool, threads: int, check_finite: bool
+) -> Module:
     _choice("backend", backend, BACKENDS)
     _choice("unused", unused, ("error", "warn", "ignore"))
     if threads not in range(1, 257):
         raise error("A112", name="threads", value=threads, choices="1 to 256")
     session = Session(source, seed=seed, unused=unused, backend=backend)
     session.threads = threads
+    if check_finite:
+        session.check_finite()
     commands = session.declare(parse(source))
     for c in commands:
         if run:

@@ -805,6 +805,10 @@ _codes(
         ),
         "R152": ("`repeat` {count} times", "A count is not negative."),
         "R153": ("batches of {size} rows", "A batch has at least one row."),
+        "R160": (
+            "`{what}` made {found}{where} of finite numbers",
+            "`--check-finite` stops at the first operation that makes a NaN or an infinity of finite numbers. Where that is meant, as in a branch of `where` that is not taken, give the operation numbers that it is defined for.",
+        ),
         "D190": (
             "there is no file `{path}`",
             "Paths are relative to the file that names them; in the REPL to the working directory.",

@@ -195,6 +195,12 @@ class Session(Host):
         finally:
             self._checking = before
 
+    def check_finite(self) -> None:
+        """Lets the interpreter compute, and stop where a NaN or an infinity is made of finite numbers."""
+        from tlang.run.finite import check_finite
+
+        self.backend, self.watch = "numpy", check_finite
+
     def set_backend(self, backend: str) -> None:
         """Lets another backend compute from now on."""
         self.backend = backend

@@ -143,6 +143,11 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
         help="replaces the right side of an equation, a shared value or a `set` of the program",
     )
     sub.add_argument(
+        "--check-finite",
+        action="store_true",
+        help="stop at the first operation that makes a NaN or an infinity of finite numbers (on numpy)",
+    )
+    sub.add_argument(
         "--profile", action="store_true", help="shows at the end where the time went, on standard error"
     )
     _session_options(sub)
@@ -214,6 +219,8 @@ def _run(options: argparse.Namespace) -> int:
         )
     session = Session(texts[0], seed=options.seed, unused=options.unused, backend=options.backend)
     session.threads = options.threads
+    if options.check_finite:
+        session.check_finite()
     from tlang.tools.progress import progress_for
 
     session.progress = progress_for(options.progress)
@@ -223,7 +230,9 @@ def _run(options: argparse.Namespace) -> int:
             from tlang.run.profile import profiled
 
             profile = stack.enter_context(profiled())
-            session.watch, timed = profile.watch, profile.phase
+            if not options.check_finite:
+                session.watch = profile.watch
+            timed = profile.phase
             stack.callback(lambda: (sys.stdout.flush(), print(f"\n{profile}", file=sys.stderr)))
         for k, source in enumerate(texts):
             with timed("read and check"):
