@@ -1,7 +1,9 @@
 """The documents: every fenced block runs, and the generated pages are up to date.
 
 ```tlang NAME   a program; with NAME it is also a file that later blocks of the page may use
-```python       a script; `# -> value` answers the line, a ```text block after it is what it prints
+```python NAME  a script; `# -> value` answers the line, a ```text block after it is what it prints; with NAME
+                it needs that library, and runs where it is installed
+```prompt       a transcript: what follows `> ` and `| ` is entered, all else is what is shown
 ```sh           commands of a shell: their targets, sub-commands, options and files must exist
 ```text         what the block before it prints
 ```lark         rules that stand in the grammar
@@ -40,7 +42,7 @@ from tlang.tools.testing import run_file
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "grammar").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 #: A ```text block is no kind of its own: it is an answer.
-LANGUAGES = ("tlang", "python", "sh", "lark")
+LANGUAGES = ("tlang", "prompt", "python", "sh", "lark")
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,16 @@ def test_program(block: Block, folder: Path) -> None:
         assert done.stdout + done.stderr == block.answer
 
 
+@of("prompt")
+def test_transcript(block: Block, folder: Path) -> None:
+    out: list[str] = []
+    shell = Shell(backend="numpy", write=out.append, complain=out.append)
+    for text in re.findall(r"^> .*(?:\n\| ?.*)*", block.text, re.MULTILINE):
+        out.append(text)
+        shell.enter("\n".join(line[2:] for line in text.split("\n")))
+    assert "\n".join(out) + "\n" == block.text
+
+
 # ---------------------------------------------------------------- Python
 
 
@@ -158,6 +170,8 @@ def run_script(block: Block) -> str:
 
 @of("python")
 def test_script(block: Block, folder: Path) -> None:
+    if block.name:  # a program for another library, named after it
+        pytest.importorskip(block.name)
     printed = run_script(block)
     assert printed == (block.answer or "")
 
