@@ -14,6 +14,7 @@ what stands above it.
     emit/                   the text of kernels
     run/                    kernels, state, random generators, data files, the session: all effects are here
     api                     compile, load and call from Python
+    std/                    losses, layers and optimisers in tlang itself, for programs to import
     tools/                  the command line, tests inside programs
 
 From Python, `tlang.compile(text)` and `tlang.load(path)` give a :class:`tlang.api.Module`. Everything

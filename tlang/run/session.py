@@ -11,6 +11,7 @@ import os
 import time
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -63,6 +64,10 @@ class Progress(Protocol):
         """It is over."""
 
 
+#: The folder of the package, with its programs in `std`.
+PACKAGE = Path(__file__).parents[1]
+
+
 class Session(Host):
     """One running program. `write` receives what `print` and bare expressions show."""
 
@@ -108,10 +113,11 @@ class Session(Host):
         return os.path.join(os.path.dirname(base), path) if base is not None else path
 
     def read_source(self, path: str, importer: Unit, span: Span) -> Source:
-        """The text of an imported file."""
+        """The text of an imported file; what begins with `std/` lies in the package."""
         from tlang.run.files import read_source
 
-        return read_source(path, self.resolve(path, importer), span)
+        place = str(PACKAGE / path) if path.startswith("std/") else self.resolve(path, importer)
+        return read_source(path, place, span)
 
     def load_value(self, path: str, key: str | None, span: Span, unit: Unit) -> ValueDef:
         """Reads a data file; the value gets a name of its own. A check does not open files."""
