@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import tlang.graph.ops
 from tlang.errors import TlangError
 from tlang.graph.node import OPS, Graph, Node
 from tlang.interpret import Tape
-from tlang.plan.fuse import LARGEST, Nest, fused, lower, show, why_not
+from tlang.plan.fuse import LARGEST, Nest, fused, inputs_of, lower, show, why_not
 from tlang.run.build import CompiledTape
 from tlang.run.objects import ObjectError
 from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
@@ -425,3 +426,36 @@ def test_equal_steps_are_one_function() -> None:
         return str(tape.segments[0].code.text).count("def ")
 
     assert functions(30) == functions(20)
+
+
+def shared_graph(graph: Graph, x: Node, count: int, seed: int) -> list[Node]:
+    """Random elementwise nodes, each of which many others read: some graphs are larger than a nest may be."""
+    r = random.Random(seed)
+    nodes = [x]
+    for _ in range(count):
+        a, b = (r.choice(nodes[-r.choice([3, 10, 60]) :]) for _ in range(2))
+        name = r.choice(["add", "mul", "sin", "tanh", "maximum"])
+        nodes.append(a.apply(name) if name in ("sin", "tanh") else a.apply(name, b))
+    return list(dict.fromkeys([nodes[-1], *(r.choice(nodes) for _ in range(3))]))
+
+
+@pytest.mark.parametrize("count", [30, 90, 150, 400])
+def test_shared_nodes_of_large_graphs_wait_for_no_other_in_a_circle(count: int) -> None:
+    for seed in range(12):
+        graph = Graph()
+        roots = shared_graph(graph, leaf(graph, "x", np.zeros(2), ["n"]), count, seed)
+        steps = fused(roots)
+        done: set[Node] = set()
+        for step in steps:
+            assert {b for b in inputs_of(step) if b.op.name != "tensor"} <= done
+            done |= set(step.outputs)
+        assert {r for r in roots if r.op.name != "tensor"} <= done
+
+
+def test_large_graphs_have_the_values_of_the_interpreter() -> None:
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros(2), ["n"])
+    roots = shared_graph(graph, x, 150, 3)
+    wanted, found = both(roots, {"x": np.linspace(-1, 1, 50)})
+    for w, f in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(f, w, rtol=1e-9, atol=1e-12)

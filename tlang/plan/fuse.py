@@ -276,7 +276,7 @@ class _Fusion:
         self.before: list[int] = []
         self.home: dict[Node, int] = {}
         self.floating: set[Node] = set()
-        self.depth: dict[Node, int] = {}
+        self.above: dict[Node, int] = {}
         self.readers: dict[Node, list[int]] = {}
         self.domains: dict[tuple[bool, tuple[Dim, ...]], list[int]] = {}
 
@@ -339,12 +339,27 @@ class _Fusion:
             self._place_in_nest(node, late)
 
     def _may_float(self, node: Node) -> bool:
-        """Whether a node needs leaves and what floats alone, by a chain that one nest can compute."""
+        """Whether a node needs leaves and what floats alone, all of which half a nest can compute.
+
+        `above` are the numbers of what floats above a node, and its own, as bits.
+        """
         bases = _bases(node)
         if not all(b.op.name in LEAVES or b in self.floating for b in bases):
             return False
-        self.depth[node] = 1 + max((self.depth.get(b, 0) for b in bases), default=0)
-        return self.depth[node] < LARGEST
+        bits = 1 << self.number[node]
+        for b in bases:
+            bits |= self.above.get(b, 0)
+        if bits.bit_count() > LARGEST // 2:
+            return False
+        self.above[node] = bits
+        return True
+
+    def _size(self, node: Node) -> int:
+        """How many nodes a nest may have to compute for a node: what floats above it, and itself."""
+        bits = 1 << self.number[node]
+        for b in _bases(node):
+            bits |= self.above.get(b, 0)
+        return bits.bit_count()
 
     def _land(self, node: Node, avoid: int = 0) -> Node:
         """Gives a node that floats a place of its own; it must not wait for the steps of the bits `avoid`."""
@@ -398,7 +413,7 @@ class _Fusion:
             assert place is not None, node
             self.domains.setdefault((late, nest.domain), []).append(at)
         if self._pull(nest, at, node, place, avoid | 1 << at):
-            place = self._fit(nest, node)
+            place = self._fit(nest, node, many=True)
             assert place is not None, node
         self._put(nest, at, node, place)
         self.home[node] = at
@@ -427,6 +442,8 @@ class _Fusion:
                 aligned = own[len(own) - x.rank :]
                 by_axis = {a: k for a, k in zip(view.axes, aligned, strict=True) if a is not None}
                 found = tuple(by_axis.get(a) if d != ONE else None for a, d in enumerate(base.shape))
+                if base in wanted and wanted[base] in (None, found):
+                    continue  # seen on another way
                 fits = view.whole and self._inside(nest, base, found, avoid, len(order))
                 if base in wanted and wanted[base] != found:
                     fits = False
@@ -466,7 +483,7 @@ class _Fusion:
         ):
             return False
         home = self.home.get(node)
-        return home is None or is_cheap(node) or bool(self.before[home] & avoid)
+        return home is None or is_cheap(node) or bool((self.before[home] | 1 << home) & avoid)
 
     def _candidates(self, node: Node, late: bool) -> list[int]:
         """Nests that a node might join: of its inputs, of others that read them, of the same sizes."""
@@ -477,10 +494,11 @@ class _Fusion:
         found = sorted({self.home[b] for b in bases if b in self.home}, reverse=True)
         found += [k for b in bases for k in self.readers.get(b, ())[-3:]]
         found += self.domains.get((late, _domain(node)), ())[-4:]
+        size = self._size(node)
         out = []
         for at in dict.fromkeys(found):
             step = self.all[at]
-            if not isinstance(step, Nest) or step.late != late or len(step.nodes) >= LARGEST:
+            if not isinstance(step, Nest) or step.late != late or len(step.nodes) + size > LARGEST:
                 continue
             if Role.PLACED in step.roles.values():
                 continue
@@ -491,10 +509,11 @@ class _Fusion:
                 out.append(at)
         return out
 
-    def _fit(self, nest: Nest, node: Node) -> Place | None:
+    def _fit(self, nest: Nest, node: Node, many: bool = False) -> Place | None:
+        """Where a node would be in a nest; `many`: however many arrays are read then."""
         if node.op.reduce:
-            return _fit_reduce(nest, node)
-        return _fit_placed(nest, node) if _is_placed(node) else _fit_map(nest, node)
+            return _fit_reduce(nest, node, many)
+        return _fit_placed(nest, node, many) if _is_placed(node) else _fit_map(nest, node, many)
 
     # ------------------------------------------------------------ finishing
 
@@ -689,7 +708,7 @@ def _reading(
     return tuple(reads)
 
 
-def _fit_map(nest: Nest, node: Node) -> Place | None:
+def _fit_map(nest: Nest, node: Node, many: bool) -> Place | None:
     inputs = node.operands
     labels = _align(nest, node.shape, inputs)
     if labels is None:
@@ -703,11 +722,11 @@ def _fit_map(nest: Nest, node: Node) -> Place | None:
         role = Role.ROW
     else:
         return None
-    reads = _reading(nest, node.shape, labels, inputs)
+    reads = _reading(nest, node.shape, labels, inputs, many)
     return None if reads is None else Place(labels, role, stage, nest.split, reads)
 
 
-def _fit_placed(nest: Nest, node: Node) -> Place | None:
+def _fit_placed(nest: Nest, node: Node, many: bool) -> Place | None:
     """A nest of its own, over the values: what computes them joins it."""
     if any(role is not Role.FULL for role in nest.roles.values()):
         return None
@@ -719,11 +738,11 @@ def _fit_placed(nest: Nest, node: Node) -> Place | None:
     inside = [b for x in node.operands if (b := access(x).base) in nest.labels]
     if any(nest.stages[b] for b in inside):
         return None
-    reads = _reading(nest, _placed_shape(node), labels, node.operands)
+    reads = _reading(nest, _placed_shape(node), labels, node.operands, many)
     return None if reads is None else Place(labels, Role.PLACED, 0, None, reads)
 
 
-def _fit_reduce(nest: Nest, node: Node) -> Place | None:
+def _fit_reduce(nest: Nest, node: Node, many: bool) -> Place | None:
     x = node.inputs[0]
     base = access(x).base
     given = _align(nest, x.shape, [x])
@@ -733,7 +752,7 @@ def _fit_reduce(nest: Nest, node: Node) -> Place | None:
     over = {given[a] for a in axes} - {None}
     kept = tuple(None if k in axes else a for k, a in enumerate(given))
     labels = kept if node.attr("keepdims") else tuple(a for k, a in enumerate(given) if k not in axes)
-    reads = _reading(nest, x.shape, given, [x])
+    reads = _reading(nest, x.shape, given, [x], many)
     if reads is None:
         return None
     stage, split, rank = nest.stages.get(base, 0), nest.split, len(nest.domain)
