@@ -7,6 +7,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 TEST := $(VENV)/.installed-test
+ORACLES := $(VENV)/.installed-oracles
 BENCH := $(VENV)/.installed-bench
 
 PYTHON  :=
@@ -26,7 +27,7 @@ demo: $(CORE) ## train a classifier of handwritten digits (programs/digits.tl)
 test: $(TEST) ## run the tests, except the slow sweeps
 	@$(BIN)/python -m pytest
 
-test-all: $(TEST) ## run all tests, the slow sweeps too
+test-all: $(ORACLES) ## run all tests, the slow sweeps too
 	@$(BIN)/python -m pytest --runslow
 
 check: $(TEST) ## format, lint, types and tests: what a change must pass
@@ -74,6 +75,11 @@ $(TEST): pyproject.toml | $(BIN)/python
 	@echo "installing tlang and what its tests need into $(VENV)"
 	@$(PIP) install --editable '.[test]'
 	@touch $(CORE) $@
+
+$(ORACLES): pyproject.toml | $(BIN)/python
+	@echo "installing tlang, what its tests need and JAX into $(VENV)"
+	@$(PIP) install --editable '.[test,oracles]'
+	@touch $(CORE) $(TEST) $@
 
 $(BENCH): pyproject.toml | $(BIN)/python
 	@echo "installing tlang and its peers into $(VENV)"
