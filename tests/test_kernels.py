@@ -459,3 +459,25 @@ def test_large_graphs_have_the_values_of_the_interpreter() -> None:
     wanted, found = both(roots, {"x": np.linspace(-1, 1, 50)})
     for w, f in zip(wanted, found, strict=True):
         np.testing.assert_allclose(f, w, rtol=1e-9, atol=1e-12)
+
+
+def test_threads_of_blas() -> None:
+    """They are as many as a program is given; where it is given one, BLAS keeps its own."""
+    import ctypes
+
+    import tlang
+    from tlang.run import blas
+
+    count = blas._function("scipy_openblas_get_num_threads64_")
+    if count is None:
+        pytest.skip("NumPy has another BLAS")
+    count.restype = ctypes.c_int
+    before = count()
+    try:
+        tlang.compile("x = 1", threads=1)
+        assert count() == before
+        tlang.compile("x = 1", threads=2)
+        assert count() == 2
+    finally:
+        blas.set_threads(before)
+    assert count() == before

@@ -72,7 +72,7 @@ def _module(
     if threads not in range(1, 257):
         raise error("A112", name="threads", value=threads, choices="1 to 256")
     session = Session(source, seed=seed, unused=unused, backend=backend)
-    session.threads = threads
+    session.use_threads(threads)
     if check_finite:
         session.check_finite()
     commands = session.declare(parse(source))

@@ -24,6 +24,15 @@ def symbols() -> Mapping[str, int]:
     return found if len(found) == len(_GEMM) else {}
 
 
+def set_threads(count: int) -> None:
+    """How many threads products of matrices may use from now on, in all of this process."""
+    for symbol in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_"):
+        if (function := _function(symbol)) is not None:
+            function.argtypes, function.restype = [ctypes.c_int], None
+            function(count)
+            return
+
+
 def _function(symbol: str) -> Any:
     return getattr(_library(), symbol, None)
 

@@ -201,6 +201,14 @@ class Session(Host):
         finally:
             self._checking = before
 
+    def use_threads(self, count: int) -> None:
+        """Lets compiled loops and calls use some threads, and BLAS as many; with one BLAS keeps its own."""
+        self.threads = count
+        if count > 1:
+            from tlang.run.blas import set_threads
+
+            set_threads(count)
+
     def check_finite(self) -> None:
         """Lets the interpreter compute, and stop where a NaN or an infinity is made of finite numbers."""
         from tlang.run.finite import check_finite

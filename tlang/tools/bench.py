@@ -16,7 +16,8 @@ def run_benchmarks(
 ) -> list[Measurement]:
     """Runs a program without its output; what its `bench` lines measured."""
     session = Session(source, seed=seed, unused=unused, backend=backend, write=lambda text: None)
-    session.threads, session.bench_seconds = threads, seconds
+    session.use_threads(threads)
+    session.bench_seconds = seconds
     session.run(session.declare(parse(source)))
     return session.measurements
 

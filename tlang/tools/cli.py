@@ -85,7 +85,7 @@ def _session_options(sub: argparse.ArgumentParser) -> None:
         type=_count,
         default=1,
         metavar="N",
-        help="threads of compiled loops (default: 1); results have the same bits",
+        help="threads of compiled loops, and of BLAS if more than 1 (default: 1); the bits are the same",
     )
     sub.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the default random stream (default: 0)"
@@ -218,7 +218,7 @@ def _run(options: argparse.Namespace) -> int:
             Source("<text>", options.text, first.path if first else None, first.stem if first else "main")
         )
     session = Session(texts[0], seed=options.seed, unused=options.unused, backend=options.backend)
-    session.threads = options.threads
+    session.use_threads(options.threads)
     if options.check_finite:
         session.check_finite()
     from tlang.tools.progress import progress_for

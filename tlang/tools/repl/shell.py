@@ -67,7 +67,8 @@ class Shell:
 
                 source = Source("<repl>", "")
                 made = Session(source, backend=self.backend, write=self.write, **self.options)  # type: ignore[arg-type]
-                made.threads, made.show = self.threads, self._show
+                made.use_threads(self.threads)
+                made.show = self._show
                 made.progress = progress_for(self.progress)
                 self._session = made
             return self._session
