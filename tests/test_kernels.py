@@ -481,3 +481,21 @@ def test_threads_of_blas() -> None:
     finally:
         blas.set_threads(before)
     assert count() == before
+
+
+def test_what_a_nest_has_along_other_axes() -> None:
+    """A formula that a nest has already, of a square matrix and of its transpose, is computed for each."""
+    import tlang
+
+    text = """
+        function f(q: f64[m, m]) = (cost, g) where {
+            cost = sum(-((1 / (1 + exp(-q))).T))
+            g = grad(cost, q)
+        }
+        function other(q: f64[m, m]) = (sum(exp(q).T * q), exp(q) * q.T, sum(exp(q).T - exp(q), axis = 0))
+    """
+    q = np.random.default_rng(6).normal(size=(5, 5))
+    plain, fast = tlang.compile(text, "numpy"), tlang.compile(text, "cpu")
+    for name in ("f", "other"):
+        for found, wanted in zip(getattr(fast, name)(q), getattr(plain, name)(q), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)

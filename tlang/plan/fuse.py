@@ -437,11 +437,15 @@ class _Fusion:
             for x in user.operands:
                 view = access(x)
                 base = view.base
-                if base not in self.floating or base in nest.labels:
+                if base not in self.floating:
                     continue
                 aligned = own[len(own) - x.rank :]
                 by_axis = {a: k for a, k in zip(view.axes, aligned, strict=True) if a is not None}
                 found = tuple(by_axis.get(a) if d != ONE else None for a, d in enumerate(base.shape))
+                if base in nest.labels:
+                    if user is not node and not (view.whole and nest.labels[base] == found):
+                        wanted[user] = None  # the nest has the base along other axes
+                    continue
                 if base in wanted and wanted[base] in (None, found):
                     continue  # seen on another way
                 fits = view.whole and self._inside(nest, base, found, avoid, len(order))
