@@ -127,7 +127,6 @@ ELSEWHERE = {
     "T191": "test_f32_that_becomes_f64_warns",
     "T192": "test_a_dimension_that_looks_misspelt_warns",
     "N190": "test_an_equation_that_nothing_uses_warns",
-    "R130": "test_wrong_data",
     "R131": "test_wrong_data",
     "A101": "test_errors_of_python",
     "A102": "test_errors_of_python",
@@ -145,8 +144,8 @@ AT_THE_PROMPT = {"N113", "A120", "A121", "A122", "A123"}
 #: Reached in tests/test_finite.py, where the mode is on.
 WITH_CHECKS = {"R160"}
 
-#: Behind another, which comes first (T145), and the net under the interpreter.
-BEHIND = {"R122", "R120"}
+#: Behind another, which comes first (T145, T107), and the net under the interpreter.
+BEHIND = {"R122", "R120", "R130"}
 
 
 def test_every_code_is_reached() -> None:
@@ -412,6 +411,17 @@ def test_an_equation_that_nothing_uses_warns(text: str, warned: list[str]) -> No
 
     found = [d for d in check_source(Source("a.tl", text), "ignore") if d.code == "N190"]
     assert [d.span.text for d in found if d.span is not None] == warned
+
+
+def test_messages_of_run_for_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tlang.tools.cli import main
+
+    assert main(["run", "--json", "-c", "left = 1; print(1); 1 // 0"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "1\n"
+    warning, failure = map(json.loads, err.splitlines())
+    assert (warning["code"], warning["severity"]) == ("N190", "warning")
+    assert (failure["code"], failure["place"]["column"]) == ("R110", 21)
 
 
 def test_warnings_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,6 +121,39 @@ def test_a_shared_value_that_cannot_begin_anew_stays(shell: Shell) -> None:
     assert enter(shell, "s") == ["5"]
 
 
+def test_values_and_streams_come_back_with_their_definitions(shell: Shell) -> None:
+    enter(shell, "shared a: i64 = 1", "random r: f64 ~ normal(0, 1)", "function d() = r", "z = 0", "d()")
+    state = shell.session.streams.states["r"]
+    (text,) = enter(shell, "shared a: f64[2] = [5, 6]; random r: f64 ~ normal(0, 1); shared b: i64 = 1 // z")
+    assert "R110" in text
+    assert enter(shell, "a") == ["[5., 6.]"], "b is new: what came before it stays"
+    enter(shell, "shared a: i64 = 1", "shared b: i64 = 2", "d()")
+    (text,) = enter(shell, "shared a: f64[2] = [5, 6]; random r: f64 ~ normal(0, 1); shared b: i64 = 1 // z")
+    assert "R110" in text
+    assert enter(shell, "a", "b") == ["1", "2"], "all of the submission is undone"
+    assert shell.session.streams.states["r"].counter == 1
+    assert state.generator == "philox"
+
+
+def test_an_interrupted_check_leaves_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(shell, "x = 1")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shell.session.program, "check_definitions", interrupted)
+    assert enter(shell, "x = 2; y = 3") == ["interrupted"]
+    monkeypatch.undo()
+    assert enter(shell, "x") == ["1"]
+    assert "N101" in enter(shell, "y")[0]
+
+
+def test_what_is_saved_of_a_declaration_of_several_names(shell: Shell, tmp_path: Path) -> None:
+    enter(shell, "N = 3", "shared w, u: f64[N] = ones(N)", "u = 4", "N = 2", f":save {tmp_path}/a.tl")
+    text = (tmp_path / "a.tl").read_text()
+    assert text == "u = 4\nN = 2\nshared w: f64[N] = ones(N)\n"
+
+
 def test_an_error_keeps_everything(shell: Shell) -> None:
     enter(shell, "set a = 1", "tensor x: f64")
     for wrong in ("set a = [1, 2] + [1, 2, 3]", "tensor y: f32[", "q + 1", "set b = c", "x = x", "load(1)"):

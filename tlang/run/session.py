@@ -11,6 +11,7 @@ import os
 import time
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -66,6 +67,16 @@ class Progress(Protocol):
 
 #: The folder of the package, with its programs in `std`.
 PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The definitions of the main file, and all shared values, states and seeds of streams."""
+
+    definitions: tuple[dict[str, Any], ...]
+    shared: Mapping[str, Array]
+    states: Mapping[str, rng.State]
+    seeds: Mapping[str, int]
 
 
 class Session(Host):
@@ -139,18 +150,32 @@ class Session(Host):
         With `replace` new definitions replace old ones of their names; random variables, and shared values
         with their lines, start anew. An error leaves the program as it was.
         """
-        before = self.unit.snapshot()
-        commands, errors = self.enter(tree, replace)
+        before = self.snapshot()
+        try:
+            commands, errors = self.enter(tree, replace)
+        except BaseException:  # an interrupt, too, leaves nothing behind
+            self.restore(before)
+            raise
         if errors:
             self.restore(before)
             raise join_errors(errors)
         if replace:
-            self._start_anew(before[0])
+            self._start_anew(before.definitions[0])
         return commands
 
-    def restore(self, before: tuple[dict[str, Any], ...]) -> None:
-        """Makes the definitions again what they were at a snapshot of the main file."""
-        self.unit.restore(before)
+    def snapshot(self) -> Snapshot:
+        """What `restore` needs to make the main file's definitions and their state what they are now."""
+        streams = self.streams
+        return Snapshot(self.unit.snapshot(), self.shared, dict(streams.states), dict(streams.seeds))
+
+    def restore(self, before: Snapshot) -> None:
+        """Undoes definitions since a snapshot; those that come back have their state again."""
+        now, old = dict(self.unit.scope.names), before.definitions[0]
+        self.unit.restore(before.definitions)
+        changed = {d.key for name, d in now.items() if old.get(name) is not d and hasattr(d, "key")}
+        self.shared = _kept(self.shared, before.shared, changed)
+        self.streams.states = _kept(self.streams.states, before.states, changed)
+        self.streams.seeds = _kept(self.streams.seeds, before.seeds, changed)
         self.program.forget()
         self._forget_calls()
 
@@ -827,6 +852,12 @@ class Session(Host):
 def _after(report: Report | None, before: int, loop: Any) -> Callable[[int], None] | None:
     """A report for the rest of a loop in compiled code, of which some iterations are done."""
     return None if report is None else lambda done: report(before + done, loop.shared_now)
+
+
+def _kept(now: dict[str, Any], before: Mapping[str, Any], changed: set[str]) -> dict[str, Any]:
+    """What there is now, with what there was before for the keys that changed."""
+    rest = {k: v for k, v in now.items() if k not in changed}
+    return rest | {k: before[k] for k in changed if k in before}
 
 
 def _apart(results: Sequence[Array], given: Sequence[Array]) -> list[Array]:

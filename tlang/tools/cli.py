@@ -17,7 +17,7 @@ from tlang import __version__
 if TYPE_CHECKING:
     import argparse
 
-    from tlang.errors import Diagnostic, TlangError
+    from tlang.errors import Diagnostic
     from tlang.source import Source
 
 OK, WRONG, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tlang.errors import TlangError
 
         if isinstance(e, TlangError):
-            show_errors(e)
+            show_diagnostics(e.diagnostics, getattr(options, "json", False))
             return WRONG
         from tlang.tools.report import bug_report
 
@@ -142,6 +142,7 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="replaces the right side of an equation, a shared value or a `set` of the program",
     )
+    sub.add_argument("--json", action="store_true", help="messages as lines of JSON on standard error")
     sub.add_argument(
         "--check-finite",
         action="store_true",
@@ -173,18 +174,18 @@ def _coloured() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def show_errors(e: TlangError) -> None:
-    """The diagnostics of an error on standard error."""
-    show_diagnostics(e.diagnostics)
-
-
-def show_diagnostics(found: Iterable[Diagnostic]) -> None:
-    """Diagnostics on standard error, sorted by place."""
+def show_diagnostics(found: Iterable[Diagnostic], as_json: bool = False) -> None:
+    """Diagnostics on standard error, sorted by place; for tools a line of JSON for each."""
     from tlang.errors import Diagnostic, render
 
     sys.stdout.flush()
     for d in sorted(found, key=Diagnostic.sort_key):
-        print(render(d, _coloured()), file=sys.stderr)
+        if as_json:
+            import json
+
+            print(json.dumps(d.to_json()), file=sys.stderr)
+        else:
+            print(render(d, _coloured()), file=sys.stderr)
 
 
 # ---------------------------------------------------------------- commands
@@ -246,17 +247,17 @@ def _run(options: argparse.Namespace) -> int:
                 try:
                     commands = session.declare(tree)
                 finally:
-                    _warn(session.program)
+                    _warn(session.program, options.json)
                 if k == 0:
                     with contextlib.suppress(TlangError):  # a fault of a later text is told at its turn
-                        show_diagnostics(advice([tree, *map(parse, texts[1:])]))
+                        show_diagnostics(advice([tree, *map(parse, texts[1:])]), options.json)
             session.run(commands)
-            _warn(session.program)
+            _warn(session.program, options.json)
     return OK
 
 
-def _warn(program: Any) -> None:
-    show_diagnostics(program.warnings)
+def _warn(program: Any, as_json: bool) -> None:
+    show_diagnostics(program.warnings, as_json)
     program.warnings.clear()
 
 

@@ -6,6 +6,7 @@ the same names, and what depends on them is checked anew; if something no longer
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ from tlang.syntax import ast
 from tlang.syntax.parse import is_incomplete, parse
 
 if TYPE_CHECKING:
-    from tlang.run.session import Session
+    from tlang.run.session import Session, Snapshot
 
 #: Values with more elements are shortened, and shown with their type.
 MANY = 1000
@@ -134,11 +135,11 @@ class Shell:
     def run(self, source: Source) -> None:
         """Enters the definitions of a text and runs its commands."""
         tree = parse(source)
-        before = self.session.unit.snapshot()
+        before = self.session.snapshot()
         try:
             commands = self.session.declare(tree, replace=True)
         except TlangError as e:
-            raise self._unfit(e, source, tree, before[0]) from None
+            raise self._unfit(e, source, tree, before.definitions[0]) from None
         finally:
             self._warn()
         for s in tree.statements:
@@ -148,14 +149,14 @@ class Shell:
             self._command(c, before)
         self._warn()
 
-    def _command(self, c: ast.Command | ast.SharedDecl, before: tuple[dict[str, Any], ...]) -> None:
+    def _command(self, c: ast.Command | ast.SharedDecl, before: Snapshot) -> None:
         """Runs one line. A shared value that cannot begin anew leaves the old one, and what uses it."""
         session = self.session
         session.last = _NOTHING
         try:
             session.command(c)
         except BaseException:
-            if isinstance(c, ast.SharedDecl) and any(n.id in before[0] for n in c.names):
+            if isinstance(c, ast.SharedDecl) and any(n.id in before.definitions[0] for n in c.names):
                 session.restore(before)
             raise
         if session.last is not _NOTHING:
@@ -183,11 +184,9 @@ class Shell:
                 kept.append((old, text))
             elif left and isinstance(old, ast.TensorDecl | ast.SharedDecl):
                 some = replace(old, names=tuple(n for n in old.names if n.id in left))
-                listed = ", ".join(n.id for n in some.names)
-                start = old.names[0].span.start - old.span.start
-                end = old.names[-1].span.end - old.span.start
-                kept.append((some, text[:start] + listed + text[end:]))
-        self.lines = [*kept, (s, s.span.text)]
+                kept.append((some, _with_names(text, some.names)))
+        text = _with_names(s.span.text, s.names) if isinstance(s, ast.SharedDecl) else s.span.text
+        self.lines = [*kept, (s, text)]
 
     def _warn(self) -> None:
         """Shows warnings that have not been shown before."""
@@ -267,6 +266,12 @@ def _defined(s: ast.Statement) -> set[str]:
         ):
             return {n.id}
     return set()
+
+
+def _with_names(text: str, names: Sequence[ast.Name]) -> str:
+    """A declaration of tensors or shared values with only some of its names."""
+    listed = ", ".join(n.id for n in names)
+    return re.sub(r"^(\w+)\s[^:=~]*?(?=\s*[:=~])", rf"\1 {listed}", text, count=1)
 
 
 def _owner(span: Span, names: dict[str, Any]) -> str | None:
