@@ -67,9 +67,9 @@ def test_names_are_escaped() -> None:
 
 
 def test_a_long_chain() -> None:
-    lines = ["tensor a0: f64", *(f"a{k + 1} = sin(a{k})" for k in range(20_000)), "function f(a0) = a20000"]
+    lines = ["tensor a0: f64", *(f"a{k + 1} = sin(a{k})" for k in range(3_000)), "function f(a0) = a3000"]
     for form in ("dot", "html"):
-        assert graph(Source("<text>", "\n".join(lines)), "f", form).count("sin") >= 20_000
+        assert graph(Source("<text>", "\n".join(lines)), "f", form).count("sin") >= 3_000
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

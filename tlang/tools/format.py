@@ -230,26 +230,23 @@ def _write_code(lines: list[Line]) -> None:
             start = goes_on if line.continued else base
         if first == "WHERE":
             start = base
-        line.text = " " * start
+        pieces, width = [" " * start], start
         for k, token in enumerate(line.tokens):
-            line.text += _gap(line.tokens, k, brackets) + token.text
+            pieces += (_gap(line.tokens, k, brackets), token.text)
+            width += len(pieces[-2]) + len(token.text)
+            last = k + 1 == len(line.tokens)
             if token.type in OPENING:
-                last = k + 1 == len(line.tokens)
-                at = len(line.text)
-                visual = not last and token.type != "LBRACE"
-                own = len(line.text) - len(line.text.lstrip())
-                brackets.append(
-                    _Bracket(token.type, at if visual else own + INDENT, at - 1 if visual else own)
-                )
+                hangs = last or token.type == "LBRACE"
+                inside, closing = (start + INDENT, start) if hangs else (width, width - 1)
+                brackets.append(_Bracket(token.type, inside, closing))
             elif token.type in CLOSING and brackets:
                 brackets.pop()
-            begins_value = (
-                token.type in ("EQUAL", "TILDE") and not line.continued and goes_on == base + INDENT
-            )
-            if begins_value and k + 1 < len(line.tokens) and not any(b.kind != "LBRACE" for b in brackets):
-                goes_on = len(line.text) + 1
+            outside = not brackets or brackets[-1].kind == "LBRACE"
             if k == 0 and not line.continued:
                 goes_on = base + INDENT
+            elif token.type in ("EQUAL", "TILDE") and outside and not (line.continued or last):
+                goes_on = width + 1 if goes_on == base + INDENT else goes_on
+        line.text = "".join(pieces)
 
 
 def _gap(tokens: list[Token], k: int, brackets: list[_Bracket]) -> str:
