@@ -413,6 +413,13 @@ def test_an_equation_that_nothing_uses_warns(text: str, warned: list[str]) -> No
     assert [d.span.text for d in found if d.span is not None] == warned
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "programs").glob("*.tl")), ids=lambda p: p.stem)
+def test_programs_are_checked_without_running(path: Path) -> None:
+    from tlang.tools.check import check_source
+
+    assert [d for d in check_source(read_source(str(path), str(path))) if d.severity == "error"] == []
+
+
 def test_messages_of_run_for_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tlang.tools.cli import main
 

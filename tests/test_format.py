@@ -19,7 +19,7 @@ from tlang.tools.cli import main
 from tlang.tools.format import formatted
 
 ROOT = Path(__file__).parent.parent
-PROGRAMS = sorted((ROOT / "programs").glob("*.tl"))
+PROGRAMS = [*sorted((ROOT / "programs").glob("*.tl")), *sorted((ROOT / "tlang" / "std").glob("*.tl"))]
 CASES = sorted((ROOT / "tests" / "cases").rglob("*.tl"))
 
 

@@ -251,6 +251,11 @@ def test_a_loaded_file_draws_the_numbers_of_run(
     assert enter(shell, f":load {path}") == ran
 
 
+def test_programs_of_tlang_are_loaded_by_their_name(shell: Shell) -> None:
+    assert enter(shell, ":load std/losses.tl") == []
+    assert enter(shell, ":names")
+
+
 def test_backend(shell: Shell) -> None:
     enter(shell, "tensor x: f64[n]", "function f(x) = exp(x)")
     assert enter(shell, ":backend cpu", "f([0, 0])", ":backend") == ["cpu", "[1., 1.]", "cpu"]
@@ -379,9 +384,10 @@ def test_completion_of_files(shell: Shell, tmp_path: Path, monkeypatch: pytest.M
 
     assert names('load("') == ["a.npz", "b.csv", "data/"]
     assert names('set q = load("data/') == ["data/e.npy"]
-    assert names('import "') == ["d.tl", "data/"]
+    assert names('import "') == ["std/", "d.tl", "data/"]
+    assert "std/layers.tl" in names('import "std/l')
     assert names('print("') == []
-    assert names(":load ") == ["d.tl", "data/"]
+    assert names(":load ") == ["std/", "d.tl", "data/"]
 
 
 def test_what_may_follow() -> None:

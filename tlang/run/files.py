@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tlang.errors import error
 from tlang.source import Source, Span
+
+#: The folder of the package, with its programs in `std`.
+PACKAGE = Path(__file__).parents[1]
+
+
+def imported(path: str, importer: str | None) -> str:
+    """Where a file lies that a program imports: relative to it, or in the package if it begins with `std/`.
+
+    `importer` is the path of the program, None for text without a file: then of the working directory.
+    """
+    if path.startswith("std/"):
+        return str(PACKAGE / path)
+    return os.path.join(os.path.dirname(importer), path) if importer is not None else path
 
 
 def read_source(shown: str, path: str, span: Span | None = None) -> Source:

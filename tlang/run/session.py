@@ -12,7 +12,6 @@ import time
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -63,10 +62,6 @@ class Progress(Protocol):
 
     def end(self) -> None:
         """It is over."""
-
-
-#: The folder of the package, with its programs in `std`.
-PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -125,10 +120,9 @@ class Session(Host):
 
     def read_source(self, path: str, importer: Unit, span: Span) -> Source:
         """The text of an imported file; what begins with `std/` lies in the package."""
-        from tlang.run.files import read_source
+        from tlang.run.files import imported, read_source
 
-        place = str(PACKAGE / path) if path.startswith("std/") else self.resolve(path, importer)
-        return read_source(path, place, span)
+        return read_source(path, imported(path, importer.source.path), span)
 
     def load_value(self, path: str, key: str | None, span: Span, unit: Unit) -> ValueDef:
         """Reads a data file; the value gets a name of its own. A check does not open files."""

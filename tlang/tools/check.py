@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from tlang.elaborate.advice import advice
 from tlang.elaborate.checking import check_commands
 from tlang.elaborate.program import Host, Program
 from tlang.elaborate.scope import Unit
 from tlang.errors import Diagnostic, TlangError, join_errors
-from tlang.run.files import read_source
+from tlang.run.files import imported, read_source
 from tlang.source import Source, Span
 from tlang.syntax.parse import parse
 
@@ -18,9 +16,8 @@ class FileHost(Host):
     """Reads imported files; data files are not opened."""
 
     def read_source(self, path: str, importer: Unit, span: Span) -> Source:
-        """The text of an imported file, relative to its importer."""
-        base = os.path.dirname(importer.source.path) if importer.source.path is not None else ""
-        return read_source(path, os.path.join(base, path), span)
+        """The text of an imported file."""
+        return read_source(path, imported(path, importer.source.path), span)
 
 
 def check_source(source: Source, unused: str = "error") -> list[Diagnostic]:

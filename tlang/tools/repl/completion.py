@@ -22,6 +22,7 @@ from tlang.elaborate.scope import (
 from tlang.elaborate.values import CONSTANTS, FORMS
 from tlang.graph.ops import OPS
 from tlang.graph.ops.random import DISTRIBUTIONS
+from tlang.run.files import PACKAGE
 from tlang.syntax.layout import CLOSING, OPENING, STATEMENT_WORDS, Token, kinds
 from tlang.syntax.parse import classified, continuations, words
 from tlang.tools.repl.commands import BACKENDS, COMMANDS, OF_LINES
@@ -198,12 +199,14 @@ def _files(begun: str, endings: tuple[str, ...]) -> tuple[str, list[Candidate]]:
     if not endings:
         return begun, []
     folder, _, start = begun.rpartition("/")
+    if endings == PROGRAMS and folder == "std":
+        folder = str(PACKAGE / "std")
     try:
         entries = sorted(os.scandir(folder or ("/" if begun.startswith("/") else ".")), key=lambda e: e.name)
     except OSError:
         return begun, []
     head = begun[: len(begun) - len(start)]
-    out = []
+    out = [Candidate("std/", "programs of tlang")] if endings == PROGRAMS and "std/".startswith(begun) else []
     for entry in entries:
         if entry.name.startswith(start) and (start or not entry.name.startswith(".")):
             if entry.is_dir():

@@ -219,9 +219,9 @@ class Shell:
 
     def load(self, path: str) -> None:
         """Runs a file as if it were typed; its paths, and its random numbers, are those of `tlang run`."""
-        from tlang.run.files import read_source
+        from tlang.run.files import imported, read_source
 
-        source = read_source(path, path)
+        source = read_source(path, imported(path, None))
         unit, main = self.session.unit, self.session.unit.source
         unit.source = source
         try:
