@@ -32,6 +32,7 @@ import tlang
 from tlang.codes import CODES
 from tlang.errors import Diagnostic, render
 from tlang.graph.ops import OPS
+from tlang.graph.ops.random import DISTRIBUTIONS, PUBLIC
 from tlang.run.session import Session
 from tlang.source import Source
 from tlang.syntax.parse import parse
@@ -443,6 +444,34 @@ def test_table_of_operations(request: pytest.FixtureRequest) -> None:
     assert begin
     assert end
     is_current(path, before + begin + operations_table() + end + after, request)
+
+
+DRAWS = "<!-- distributions: generated -->\n", "<!-- distributions: end -->\n"
+
+
+def distributions_table() -> str:
+    """The table of distributions, in the order of their rows."""
+    rows = ["| distribution | dtypes | draws |\n|---|---|---|\n"]
+    for name in PUBLIC:
+        row = DISTRIBUTIONS[name]
+        params = [
+            p.name
+            if p.default is None and not p.optional
+            else f"{p.name} = {'None' if p.optional else f'{p.default:g}'}"
+            for p in row.params
+        ]
+        params += ["replace = True"] if name == "choice" else []
+        rows.append(f"| `{name}({', '.join(params)})` | {row.dtypes} | {row.doc} |\n")
+    return "".join(rows)
+
+
+def test_table_of_distributions(request: pytest.FixtureRequest) -> None:
+    path = ROOT / "grammar" / "reference.md"
+    before, begin, rest = path.read_text(encoding="utf-8").partition(DRAWS[0])
+    _, end, after = rest.partition(DRAWS[1])
+    assert begin
+    assert end
+    is_current(path, before + begin + distributions_table() + end + after, request)
 
 
 def test_every_public_operation_is_in_the_reference() -> None:

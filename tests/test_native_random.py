@@ -268,3 +268,101 @@ def test_draws_do_not_depend_on_threads() -> None:
         m.repeat(5, "f")
         found.append(m.s.value)
     assert found[0] == found[1]
+
+
+RUN_TIME = """
+shared sd: f64 = 2
+tensor mu: f64[n]
+tensor sc: f32[n]
+random a: f64[n] ~ normal(0, sd)
+random b: f32[n] ~ exponential(sc)
+random c: f64[n] ~ exponential(sd)
+random d: f64[n] ~ uniform(mu, mu + sd)
+random e: f32[n] ~ uniform(-sc, sc)
+random f: i8[n] ~ bernoulli(sc)
+random g: f32[3, n] ~ bernoulli([[0.5], [0], [1]])
+random h: f32[n] ~ normal(sc, sc)
+random i: bool[n] ~ bernoulli(0.25)
+random k: f64[n] ~ gamma(sc64, sd)
+random l: i64[n] ~ poisson(sc64)
+sc64 = f64(sc)
+function draw(mu, sc) = (a, b, c, d, e, f, g, h, i) where { update sd = sd * 1.25 }
+function rest(sc) = (k, l)
+function step(mu) = where(i, mu, 0) * a + d where { update sd = 1 + 0.001 * mean(d) ** 2 }
+"""
+
+
+def test_parameters_that_only_the_run_knows() -> None:
+    """Uniforms and bernoulli are exact, the rest is within 4 units in the last place; states are the same."""
+    gen = np.random.default_rng(1)
+    mu, sc = gen.normal(size=100_000), gen.random(100_000, np.float32)
+    compiled, plain = (tlang.compile(RUN_TIME, backend) for backend in ("cpu", "numpy"))
+    for _ in range(2):
+        for found, right in zip(compiled.draw(mu, sc), plain.draw(mu, sc), strict=True):
+            assert found.dtype == right.dtype
+            if right.dtype.kind == "f":
+                assert ulps(found, right).max() <= 4
+            else:
+                assert np.array_equal(found, right)
+        for variable in "degi":
+            assert compiled[variable].state == plain[variable].state
+        for found, right in zip(compiled.rest(sc), plain.rest(sc), strict=True):
+            assert np.array_equal(found, right)
+
+
+def test_draws_with_parameters_in_loops() -> None:
+    mu = np.linspace(-1, 1, 1000)
+    compiled, plain = (tlang.compile(RUN_TIME, backend) for backend in ("cpu", "numpy"))
+    found, right = (m.repeat(50, "step", mu) for m in (compiled, plain))
+    np.testing.assert_allclose(found, right, rtol=1e-12)
+    assert not compiled._session.why_slow
+    np.testing.assert_allclose(compiled.sd.value, plain.sd.value, rtol=1e-13)
+    for variable in "adi":
+        assert compiled[variable].state == plain[variable].state
+
+
+WRONG = """
+tensor low, high: f64[n]
+random e: f64[n] ~ exponential(low)
+random u: f64[n] ~ uniform(low, high)
+random z: f64[n] ~ normal(0, low)
+random b: bool[n] ~ bernoulli(low)
+shared s: f64 = 1
+function exponentials(low) = e where { update s = s + 1 }
+function uniforms(low, high) = u where { update s = s + 1 }
+function normals(low) = z where { update s = s + 1 }
+function flags(low) = b where { update s = s + 1 }
+function size_alone(low) = size(z) where { update s = s + 1 }
+function nothing(low) = 0 * z where { update s = s + 1 }
+"""
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("exponentials", ([1, 2, -1],)),
+        ("exponentials", ([1, np.nan, 1],)),
+        ("uniforms", ([1, 2], [1, 1])),
+        ("uniforms", ([1, 2], [1, np.inf])),
+        ("uniforms", ([1, -np.inf], [1, 3])),
+        ("uniforms", ([1, -1.5e308], [1, 1.5e308])),
+        ("uniforms", ([1, np.nan], [1, 3])),
+        ("normals", ([1, -1e-300],)),
+        ("flags", ([1, 1.0000001],)),
+        ("flags", ([1, -0.1],)),
+        ("flags", ([1, np.nan],)),
+        ("size_alone", ([1, -1],)),
+        ("nothing", ([1, -1],)),
+    ],
+)
+def test_wrong_parameters_at_the_run(backend: str, name: str, args: tuple[Any, ...]) -> None:
+    """The error of the interpreter, nothing stored and nothing advanced; in loops too."""
+    m = tlang.compile(WRONG, backend)
+    getattr(m, name)(*([1.0] * len(args[0]) for _ in args))
+    states = [m[v].state for v in "euzb"]
+    for repeat in (False, True):
+        with pytest.raises(tlang.StateError, match="but must be"):
+            m.repeat(5, name, *args) if repeat else getattr(m, name)(*args)
+        assert m.s.value == 2
+        assert [m[v].state for v in "euzb"] == states

@@ -545,6 +545,7 @@ CASES: dict[str, list[Case]] = {
 }
 #: Rows whose cases are tests of their own below, and leaves.
 ELSEWHERE = {"where", "cast", "zeros", "ones", "eye", "arange", "dim", "draw", "peak", "unit", "scaled"}
+ELSEWHERE |= {"between", "not_negative", "probability"}  # tests/test_native_random.py
 ELSEWHERE |= {"place", "gather", "scatter"}  # tests/test_places.py
 LEAVES = {"const", "tensor", "shared", "value", "stream", "hole"}
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tlang.run import rng
+from tlang.run import distributions, rng
 
 F64, F32, I64, U64 = (np.dtype(t) for t in ("f8", "f4", "i8", "u8"))
 M64 = 2**64 - 1
@@ -29,7 +29,7 @@ CASES = [
 def draw(
     state: rng.State, name: str, params: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype[Any] = F64
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    return rng.draw(state, name, [np.asarray(p) for p in params], shape, dtype)[0]
+    return distributions.draw(state, name, [np.asarray(p) for p in params], shape, dtype)[0]
 
 
 # An independent Philox4x32-10 on Python integers, written from the paper.
@@ -237,7 +237,7 @@ def test_mt19937_is_numpys() -> None:
         ]:
             dtype = I64 if name == "integers" else F64
             arrays = [np.asarray(p) for p in params]
-            found, state = rng.draw(state, name, arrays, shape, dtype)
+            found, state = distributions.draw(state, name, arrays, shape, dtype)
             assert found.shape == shape
             assert found.dtype == dtype
             assert (found == method(*params, size=shape)).all()
@@ -245,8 +245,8 @@ def test_mt19937_is_numpys() -> None:
 
 def test_mt19937_keeps_the_second_normal() -> None:
     start = rng.mt19937_state(1)
-    one, half = rng.draw(start, "normal", [np.asarray(0.0), np.asarray(1.0)], (), F64)
-    two, _ = rng.draw(half, "normal", [np.asarray(0.0), np.asarray(1.0)], (), F64)
+    one, half = distributions.draw(start, "normal", [np.asarray(0.0), np.asarray(1.0)], (), F64)
+    two, _ = distributions.draw(half, "normal", [np.asarray(0.0), np.asarray(1.0)], (), F64)
     assert isinstance(half, rng.Mt19937State)
     assert half.has_gauss == 1
     assert [one.item(), two.item()] == np.random.RandomState(1).normal(size=2).tolist()
@@ -321,13 +321,13 @@ def test_neighbours_are_independent() -> None:
 def test_shapes(
     start: rng.State, shape: tuple[int, ...], name: str, params: tuple[Any, ...], dtype: np.dtype[Any]
 ) -> None:
-    found, after = rng.draw(start, name, [np.asarray(p) for p in params], shape, dtype)
+    found, after = distributions.draw(start, name, [np.asarray(p) for p in params], shape, dtype)
     assert isinstance(found, np.ndarray)
     assert found.shape == shape
     assert found.dtype == dtype
     assert found.flags.writeable
     assert found.flags.c_contiguous
-    again, same = rng.draw(start, name, [np.asarray(p) for p in params], shape, dtype)
+    again, same = distributions.draw(start, name, [np.asarray(p) for p in params], shape, dtype)
     assert (again == found).all()
     assert same == after
     assert hash(same) == hash(after)
@@ -344,10 +344,10 @@ def test_prefix_and_advance() -> None:
     state = rng.philox_state(1, "x")
     long = draw(state, "uniform", (0, 1), (3, 4))
     assert (draw(state, "uniform", (0, 1), (5,)) == long.reshape(-1)[:5]).all()
-    _, after = rng.draw(state, "uniform", [np.asarray(0.0), np.asarray(1.0)], (1000,), F64)
+    _, after = distributions.draw(state, "uniform", [np.asarray(0.0), np.asarray(1.0)], (1000,), F64)
     assert not np.isin(draw(after, "uniform", (0, 1), (1000,)), draw(state, "uniform", (0, 1), (1000,))).any()
     last = rng.PhiloxState(state.key, M64)
-    _, wrapped = rng.draw(last, "uniform", [np.asarray(0.0), np.asarray(1.0)], (1,), F64)
+    _, wrapped = distributions.draw(last, "uniform", [np.asarray(0.0), np.asarray(1.0)], (1,), F64)
     assert wrapped == state
 
 

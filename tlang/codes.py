@@ -574,12 +574,20 @@ _codes(
         ),
         "T159": ("a size cannot be {size}", 'Sizes are not negative; -1 means "what is left" in `reshape`.'),
         "T160": (
-            "`{name}` does not draw {found}",
-            "uniform and normal draw f32 and f64, integers draws integers.",
+            "`{name}` does not draw {found}, but {kinds}",
+            "The declared type of a random variable is that of its draws; nothing is cast.",
         ),
         "T161": (
             "`{name}` is {found}, which is more than the draw {shape}",
             "Parameters stretch to the declared shape; they cannot have more dimensions.",
+        ),
+        "T162": (
+            "`{name}` draws along the last axis, {found} has none",
+            "The last axis of such a draw belongs together: shares, counts, or an order.",
+        ),
+        "T163": (
+            "`{name}` is {found}, {wanted} is wanted",
+            "The reference says of each distribution what its parameters are.",
         ),
         "T190": (
             "both operands stretch: {left} and {right} give {result}",

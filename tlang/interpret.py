@@ -14,6 +14,7 @@ import numpy as np
 
 from tlang.errors import TlangError, error, placed
 from tlang.graph.node import LEAVES, Node, toposort
+from tlang.graph.ops.random import DISTRIBUTIONS, beside
 from tlang.types import Dim, Symbol, Tensor
 
 Array = Any
@@ -104,7 +105,8 @@ class Tape:
         """The node as a function of (sizes, draw, *inputs)."""
         shape = node.shape
         if node.op.name == "draw":
-            return lambda sizes, draw, *xs: draw(node, xs, _draw_shape(shape, sizes, xs))
+            places = [p.place for p in DISTRIBUTIONS[node.attr("distribution")].params]
+            return lambda sizes, draw, *xs: draw(node, xs, _draw_shape(shape, sizes, xs, places))
         meaning = node.op.numpy
         assert meaning is not None, node
         attrs = dict(node.attrs)
@@ -181,9 +183,12 @@ def leaf_name(node: Node) -> str:
     return inside or name
 
 
-def _draw_shape(shape: Sequence[Dim], sizes: Sizes, params: Sequence[Array]) -> tuple[int, ...]:
+def _draw_shape(
+    shape: Sequence[Dim], sizes: Sizes, params: Sequence[Array], places: Sequence[str]
+) -> tuple[int, ...]:
     """A draw's shape: declared sizes, `_` from the parameters."""
-    common = np.broadcast_shapes(*(np.shape(p) for p in params))
+    known = zip(params, places, strict=False)
+    common = np.broadcast_shapes(*(beside(place, np.shape(p), 1) for p, place in known))
     out = []
     for axis, dim in enumerate(shape):
         size = evaluate_dims(dim, sizes)

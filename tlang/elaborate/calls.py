@@ -8,11 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tlang.elaborate import inlining
-from tlang.elaborate.arguments import bind, listed
+from tlang.elaborate.arguments import bind
 from tlang.elaborate.drafts import replace_leaves
-from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, StreamDef, TemplateDef, UnitDef
+from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, TemplateDef
 from tlang.elaborate.values import CONSTANTS, FORMS, Record, Text, as_dim, is_builtin, plain_const
-from tlang.errors import Label, TlangError, did_you_mean, error
+from tlang.errors import Label, TlangError, error
 from tlang.graph import grad as gradients
 from tlang.graph.node import OPS, Node, is_const, toposort
 from tlang.graph.ops.random import DISTRIBUTIONS
@@ -20,7 +20,7 @@ from tlang.graph.ops.rules import unknown_dim, zeros_like
 from tlang.rewrite.stabilise import stabilise
 from tlang.source import Span
 from tlang.syntax import ast
-from tlang.types import DTYPES, I64, U64, Dim, Mismatch, Tensor
+from tlang.types import DTYPES, I64, U64, Dim
 
 if TYPE_CHECKING:
     from tlang.elaborate.expressions import Elaborator, Task
@@ -419,9 +419,8 @@ def _disconnected(el: Elaborator, cost: Node, w: Node, span: Span, cost_span: Sp
     name, hint = span.text, '`disconnected = "zero"` gives zeros'
     if cut is None:
         return error("F134", span, name=name, cost=cost_span.text, label="not in the cost", hint=hint)
-    reason = cut.op.cut or (
-        "a result that is no real number" if cut.dtype.kind != "f" else f"`{cut.op.name}`"
-    )
+    why = cut.op.cut if isinstance(cut.op.cut, str) else cut.op.cut(cut)
+    reason = why or ("a result that is no real number" if cut.dtype.kind != "f" else f"`{cut.op.name}`")
     labels = [Label(cut.span, "the path is cut here")] if cut.span is not None else []
     return error("F135", span, name=name, cost=cost_span.text, reason=reason, labels=labels, hint=hint)
 
@@ -446,56 +445,3 @@ def _product(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
     if result is None:
         raise _disconnected(el, out, w, bound["a"].span, bound["e"].span)
     return result
-
-
-# ---------------------------------------------------------------- draws
-
-
-def draw(el: Elaborator, e: ast.Expr, kind: Tensor, key: str, scope: Scope, span: Span) -> Task:
-    """The draw of `s.dist(args)` or `dist(args)` with a declared type."""
-    if not isinstance(e, ast.Call):
-        raise error("F122", e.span, hint="write `normal(0, 1)`, or `s.normal(0, 1)` for a stream s")
-    name_node = e.func.name if isinstance(e.func, ast.Field) else e.func
-    if isinstance(e.func, ast.Field):
-        stream = el.resolve(e.func.base, scope)
-        if not isinstance(stream, StreamDef):
-            if isinstance(stream, UnitDef):
-                raise error(
-                    "F122", e.span, hint="a stream of an import is written `alias.stream.normal(...)`"
-                )
-            raise error("F123", e.func.base.span, name=e.func.base.span.text)
-    if not isinstance(name_node, ast.Name) or name_node.id not in DISTRIBUTIONS:
-        near = did_you_mean(name_node.id, DISTRIBUTIONS) if isinstance(name_node, ast.Name) else None
-        hint = f"did you mean `{near}`?" if near else f"there are {listed(list(DISTRIBUTIONS))}"
-        raise error("F124", name_node.span, name=name_node.span.text, hint=hint)
-    row = DISTRIBUTIONS[name_node.id]
-    if kind.dtype.kind not in row.kinds:
-        raise error("T160", e.span, name=row.name, found=kind)
-    required = [p for p, d in zip(row.params, row.defaults, strict=True) if d is None]
-    bound = bind(e, f"`{row.name}`", row.params, required)
-    params, operands = [], []
-    for p, default in zip(row.params, row.defaults, strict=True):
-        if p in bound:
-            x = yield el.node(bound[p].value, scope)
-            x = el.convert(x, kind.dtype if row.kinds == "f" else I64, bound[p].span)
-            operands.append(bound[p].value)
-        else:
-            assert default is not None
-            x = el.graph.const(default, Tensor(kind.dtype), e.span)
-            operands.append(e)
-        params.append(x)
-    try:
-        made = el.graph.make(
-            OPS["draw"], params, span, kind=kind, distribution=row.name, variable=key, state=key, held=False
-        )
-    except Mismatch as failure:
-        raise el.mismatch(failure, params, e.span, scope, operands) from None
-    except TlangError as failure:
-        from tlang.errors import placed
-
-        raise placed(failure, e.span, scope.uses()) from None
-    known = {s for x in params for d in x.shape for s in d.symbols()}
-    for d in made.shape:
-        if any(not s.rigid and s not in known for s in d.symbols()):
-            raise error("T145", span, name=d, function=key)
-    return made

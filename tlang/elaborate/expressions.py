@@ -442,9 +442,9 @@ class Elaborator(Fitter):
 
     def draw(self, e: ast.Expr, kind: Tensor, key: str, scope: Scope, span: Span) -> Task:
         """The draw node of a distribution."""
-        from tlang.elaborate import calls
+        from tlang.elaborate import draws
 
-        return calls.draw(self, e, kind, key, scope, span)
+        return draws.draw(self, e, kind, key, scope, span)
 
     def command_call(
         self, draft: Draft, args: Mapping[str, tuple[Node, Span]], e: ast.Call, scope: Scope

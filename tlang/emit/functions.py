@@ -34,6 +34,7 @@ _NEEDS = {
     "cos": ("sine",),
     "tan": ("sin", "cos"),
     "scaled": (),
+    "between": (),
     "reduced": (),
     "raised": (),
     "exp2": (),
@@ -426,6 +427,11 @@ def atanh_float64(x):
 @njit(fastmath=set())
 def scaled_{t}(u, low, width):
     return low + width * u
+""",
+    "between": """\
+@njit(fastmath=set())
+def between_{t}(u, low, high):
+    return low + (high - low) * u
 """,
 }
 #: What the texts of a dtype are made with. The polynomials are e**r = 1 + r + r**2 q(r), minimax for the

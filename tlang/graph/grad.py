@@ -16,6 +16,7 @@ def passes(node: Node, i: int) -> bool:
         and node.dtype.kind == "f"
         and x.dtype.kind == "f"
         and i not in node.op.shape_only
+        and (node.op.flows is None or node.op.flows(node, i))
     )
 
 

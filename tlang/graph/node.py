@@ -52,7 +52,9 @@ class Op:
     `view`       elements are only moved or repeated: elementwise functions pass through
     `shape_only` the inputs of which only the shape is used
     `tables`   the inputs of which an element of the result may need any element; the others are aligned
-    `cut`        why no gradient flows ("a comparison"), for the message about disconnected names
+    `cut`        why no gradient flows ("a comparison"), for the message about disconnected names; or a
+                 rule that says it of a node
+    `flows`      rule ``(node, i) -> bool``: whether a gradient can flow to input i, where not all have one
     `dynamic`    some sizes of the result may be known only when it has run, and are checked then
     `public`     whether programs may call it by name
     `scalar`     one element of the result as text for a kernel, or a rule that gives it for a node:
@@ -75,7 +77,8 @@ class Op:
     view: bool = False
     shape_only: frozenset[int] = frozenset()
     tables: frozenset[int] = frozenset()
-    cut: str = ""
+    cut: str | Callable[[Node], str] = ""
+    flows: Callable[[Node, int], bool] | None = None
     dynamic: bool = False
     public: bool = True
     scalar: str | Callable[[Node], str | None] | None = None

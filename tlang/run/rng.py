@@ -6,15 +6,15 @@ everything else to rounding. How bits become numbers is fixed by the docstrings 
 
 - `philox4x32`: a counter and a key to 128 random bits, a *block*;
 - `philox_state`: the seed and name of a variable to its key;
-- `philox_blocks`: the blocks that a draw uses;
-- `uniform01`, `normal01`, `integers_between`: blocks to numbers.
+- `philox_blocks`: the blocks that a draw uses; `element_blocks`: those of elements that need more than one;
+- `bits64`, `uniform01`, `normal01`, `integers_between`: blocks to numbers.
 
-`DISTRIBUTIONS` is the table of what can be drawn, a row for each; `draw` is the one entry.
+What can be drawn is in `tlang.run.distributions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, TypeAlias
@@ -22,8 +22,6 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-
-from tlang.types import FROM_NUMPY
 
 _Array: TypeAlias = NDArray[Any]
 _DType: TypeAlias = "np.dtype[Any]"
@@ -105,7 +103,7 @@ def mt19937_state(seed: int) -> Mt19937State:
     """
     if not 0 <= seed <= _MASK32:
         raise InvalidParameter("mt19937", "seed", seed, "an integer from 0 to 4294967295")
-    return _saved(RandomState(seed))
+    return saved(RandomState(seed))
 
 
 def mt19937_seeds(seed: int, k: int) -> list[int]:
@@ -114,11 +112,12 @@ def mt19937_seeds(seed: int, k: int) -> list[int]:
     They are the numbers `int(gen.randint(2**30))` with `gen = numpy.random.RandomState(seed)`, as in
     Theano's `RandomStreams`. Raises `InvalidParameter` for a seed that is not in 0 .. 2^32 - 1.
     """
-    gen = _restored(mt19937_state(seed))
+    gen = restored(mt19937_state(seed))
     return [int(gen.randint(2**30)) for _ in range(k)]
 
 
-def _saved(gen: RandomState) -> Mt19937State:
+def saved(gen: RandomState) -> Mt19937State:
+    """The state of a generator of NumPy."""
     found = gen.get_state(legacy=False)
     assert isinstance(found, dict)
     words, position = found["state"]["key"], found["state"]["pos"]
@@ -126,7 +125,8 @@ def _saved(gen: RandomState) -> Mt19937State:
     return Mt19937State(words.astype("<u4").tobytes(), int(position), int(found["has_gauss"]), gauss)
 
 
-def _restored(state: Mt19937State) -> RandomState:
+def restored(state: Mt19937State) -> RandomState:
+    """A generator of NumPy in a state."""
     gen = RandomState(0)
     words = np.frombuffer(state.words, "<u4").astype(np.uint32)
     gen.set_state(("MT19937", words, state.position, state.has_gauss, state.cached_gaussian))
@@ -176,17 +176,51 @@ def philox_blocks(state: PhiloxState, count: int) -> Iterator[tuple[int, _Array]
     word first, with the key's low and high 32 bits. A piece is the index of its first block and the
     words, little-endian u32[blocks, 4].
     """
+    for first, last in chunks(count):
+        yield first, _words(state, np.arange(first, last, dtype=np.uint64))
+
+
+def element_blocks(state: PhiloxState, elements: _Array, attempt: int) -> _Array:
+    """For some elements of a draw the block of an attempt: block `element + 2^48 * attempt`.
+
+    What needs an unknown number of words for an element, such as a method of rejection, takes them from
+    blocks of the element's own, so that no element depends on another. `elements` is an integer array [n];
+    the words are little-endian u32[n, 4].
+    """
+    return _words(state, elements.astype(np.uint64) + np.uint64(attempt << 48))
+
+
+def chunks(count: int) -> Iterator[tuple[int, int]]:
+    """The bounds of pieces of `count` elements that stay in a core's cache."""
+    for first in range(0, count, _CHUNK):
+        yield first, min(first + _CHUNK, count)
+
+
+def _words(state: PhiloxState, block: _Array) -> _Array:
+    """The words of blocks of the draw that `state` is about to make, little-endian u32[blocks, 4]."""
     key = (state.key & _MASK32, state.key >> 32)
     call = (state.counter & _MASK32, state.counter >> 32)
-    for first in range(0, count, _CHUNK):
-        block = np.arange(first, min(first + _CHUNK, count), dtype=np.uint64)
-        words = np.empty((len(block), 4), "<u4")
-        for i, word in enumerate(philox4x32((block & _MASK32, block >> 32, *call), key)):
-            words[:, i] = word
-        yield first, words
+    words = np.empty((len(block), 4), "<u4")
+    for i, word in enumerate(philox4x32((block & _MASK32, block >> 32, *call), key)):
+        words[:, i] = word
+    return words
 
 
 # Bits to numbers
+
+
+def doubles(words: _Array) -> _Array:
+    """The two uniform f64 numbers of [0, 1) of each block, f64[blocks, 2]: those of `uniform01`."""
+    pair: _Array = (words.view("<u8") >> 11) * 2.0**-53
+    return pair
+
+
+def bits64(state: PhiloxState, count: int) -> _Array:
+    """The first `count` 64-bit words of a draw, u64: w0 + 2^32 w1, then w2 + 2^32 w3 of each block."""
+    out = np.empty(-(-count // 2) * 2, np.uint64)
+    for first, words in philox_blocks(state, -(-count // 2)):
+        out[2 * first : 2 * (first + len(words))] = words.view("<u8").reshape(-1)
+    return out[:count]
 
 
 def uniform01(state: PhiloxState, shape: _Shape, dtype: _DType) -> _Array:
@@ -218,7 +252,7 @@ def normal01(state: PhiloxState, shape: _Shape, dtype: _DType) -> _Array:
     out = np.empty(-(-size // per_block) * per_block, dtype)
     for first, words in philox_blocks(state, -(-size // per_block)):
         if dtype == np.float64:
-            pairs = (words.view("<u8") >> 11) * 2.0**-53
+            pairs = doubles(words)
             u1, u2 = 1.0 - pairs[:, 0], pairs[:, 1]
         else:
             pairs = words.reshape(-1, 2) * 2.0**-32
@@ -263,7 +297,7 @@ def _high_product(a: _Array, b: _Array) -> _Array:
     return product
 
 
-# Distributions
+# Errors
 
 
 class InvalidParameter(ValueError):
@@ -279,133 +313,3 @@ class InvalidParameter(ValueError):
         self.name = name
         self.value = value
         self.expected = expected
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """What can be drawn: the parameters, what they must satisfy, and how each generator draws.
-
-    `dtypes` are the kinds of dtype (`numpy.dtype.kind`) that parameters and results may have.
-    `requires(dtype, *params)` yields a parameter's name, a boolean array that is true where its value
-    is right, and what it must be. `philox(state, shape, dtype, *params)` gives the numbers;
-    `mt19937(gen, shape, *params)` gives them in any dtype, and advances `gen`.
-    """
-
-    parameters: tuple[str, ...]
-    dtypes: str
-    requires: Callable[..., Iterator[tuple[str, _Array, str]]]
-    philox: Callable[..., _Array]
-    mt19937: Callable[..., Any]
-
-
-def _uniform_requires(dtype: _DType, low: _Array, high: _Array) -> Iterator[tuple[str, _Array, str]]:
-    yield "low", np.isfinite(low), "a finite number"
-    yield "high", np.isfinite(high), "a finite number"
-    yield "high", low <= high, "at least `low`"
-    yield (
-        "high",
-        np.isfinite(high - low),
-        f"nearer to `low`: the difference is no finite {FROM_NUMPY[dtype.name]}",
-    )
-
-
-def _uniform(state: PhiloxState, shape: _Shape, dtype: _DType, low: _Array, high: _Array) -> _Array:
-    """`low + (high - low) u` in the dtype, each operation rounded; may round to `high` itself."""
-    out = uniform01(state, shape, dtype)
-    out *= high - low
-    out += low
-    return out
-
-
-def _normal_requires(dtype: _DType, mean: _Array, std: _Array) -> Iterator[tuple[str, _Array, str]]:
-    yield "std", std >= 0, "at least 0"
-
-
-def _normal(state: PhiloxState, shape: _Shape, dtype: _DType, mean: _Array, std: _Array) -> _Array:
-    """`mean + std z` in the dtype, each operation rounded."""
-    out = normal01(state, shape, dtype)
-    out *= std
-    out += mean
-    return out
-
-
-def _mt19937_normal(gen: RandomState, shape: _Shape, mean: _Array, std: _Array) -> Any:
-    # NumPy refuses a deviation of -0.0, which is no less than 0; adding 0.0 makes it 0.0.
-    return gen.normal(mean, std + 0.0, shape)
-
-
-def _integers_requires(dtype: _DType, low: _Array, high: _Array) -> Iterator[tuple[str, _Array, str]]:
-    named = FROM_NUMPY[dtype.name]
-    least, greatest = named.integer_range()
-    yield "low", low >= least, f"at least {least} for {named}"
-    yield "high", low < high, "greater than `low`"
-    yield "high", high <= greatest + 1, f"at most {greatest + 1} for {named}"
-
-
-def _mt19937_integers(gen: RandomState, shape: _Shape, low: _Array, high: _Array) -> Any:
-    unsigned = low.dtype == np.uint64 or high.dtype == np.uint64
-    return gen.randint(low, high, shape, dtype=np.uint64 if unsigned and np.all(low >= 0) else np.int64)
-
-
-DISTRIBUTIONS: dict[str, Distribution] = {
-    "uniform": Distribution(
-        parameters=("low", "high"),
-        dtypes="f",
-        requires=_uniform_requires,
-        philox=_uniform,
-        mt19937=lambda gen, shape, low, high: gen.uniform(low, high, shape),
-    ),
-    "normal": Distribution(
-        parameters=("mean", "std"),
-        dtypes="f",
-        requires=_normal_requires,
-        philox=_normal,
-        mt19937=_mt19937_normal,
-    ),
-    "integers": Distribution(
-        parameters=("low", "high"),
-        dtypes="iu",
-        requires=_integers_requires,
-        philox=integers_between,
-        mt19937=_mt19937_integers,
-    ),
-}
-
-
-def draw(
-    state: State, distribution: str, params: Sequence[_Array], shape: _Shape, dtype: _DType
-) -> tuple[_Array, State]:
-    """Numbers of a distribution, a fresh array of `shape` and `dtype`, and the state after the draw.
-
-    `distribution` is a row of `DISTRIBUTIONS` and `params` its parameters in order, which broadcast to
-    `shape`. Float distributions (f32, f64) convert them to `dtype` first; integer bounds keep theirs.
-    Philox advances its counter by one, whatever the shape. mt19937 draws as the method of
-    `numpy.random.RandomState` of the same meaning does (integers: `randint`) with `size=shape`, in
-    f64 or 64-bit integers, and casts.
-
-    Raises `InvalidParameter` for the first value that the distribution cannot take, also if `shape`
-    has no elements; before that `TypeError` and `ValueError` for a dtype and a shape that do not fit,
-    from which a checked program is safe.
-    """
-    row = DISTRIBUTIONS[distribution]
-    values = [np.asarray(p) for p in params]
-    if dtype.kind not in row.dtypes or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
-        raise TypeError(f"{distribution} does not draw {dtype}")
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):  # an infinite bound is reported below
-            values = [p.astype(dtype) for p in values]
-    elif any(p.dtype.kind not in "iu" for p in values):
-        raise TypeError(f"the parameters of {distribution} must be integers")
-    for value in values:
-        np.broadcast_to(value, shape)
-    with np.errstate(all="ignore"):  # infinite and NaN parameters that are allowed give such numbers
-        for name, right, expected in row.requires(dtype, *values):
-            if not np.all(right):
-                value = np.broadcast_to(values[row.parameters.index(name)], right.shape)
-                raise InvalidParameter(distribution, name, value[~right][0].item(), expected)
-        if isinstance(state, PhiloxState):
-            numbers = row.philox(state, shape, dtype, *values)
-            return numbers, next_draw(state)
-        gen = _restored(state)
-        wide = [p.astype(np.float64) if dtype.kind == "f" else p for p in values]
-        return np.array(row.mt19937(gen, shape, *wide), dtype), _saved(gen)

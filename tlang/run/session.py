@@ -376,16 +376,22 @@ class Session(Host):
     def to_compile(self, function: Function) -> tuple[list[Node], list[Node], list[Node] | None, set[str]]:
         """What a function's compiled form computes: roots, reads, roots that are state, Philox states.
 
-        Draws that kernels make need no root of their own: their state moves on by a count.
+        Draws that kernels make need no root of their own, since their state moves on by a count; but one
+        whose parameters are to be examined does, if nothing else needs it.
         """
-        from tlang.plan.draws import is_native
+        from tlang.plan.draws import examined, is_native, may_fail
 
         philox = {
             n.attr("state")
             for n in toposort(function.roots())
             if n.op.name == "draw" and isinstance(self.streams.state(n.attr("state")), rng.PhiloxState)
         }
-        drawn = [n for n in function.draws if n.attr("state") not in philox or not is_native(n)]
+        reached = examined([*function.outputs, *function.updates.values()])
+        drawn = [
+            n
+            for n in function.draws
+            if n.attr("state") not in philox or not is_native(n) or (may_fail(n) and n not in reached)
+        ]
         state = [*function.updates.values(), *drawn]
         return (
             [*function.outputs, *state],

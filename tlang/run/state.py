@@ -13,7 +13,7 @@ from tlang.elaborate.scope import RandomDef, StreamDef
 from tlang.elaborate.streams import stream_seed
 from tlang.errors import error
 from tlang.graph.node import Node
-from tlang.run import rng
+from tlang.run import distributions, rng
 from tlang.source import Span
 
 Array = Any
@@ -115,7 +115,7 @@ def draw(
     import numpy as np
 
     try:
-        numbers, after = rng.draw(
+        numbers, after = distributions.draw(
             state,
             node.attr("distribution"),
             [np.asarray(p) for p in params],
