@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as hnp
 from tlang.codes import CODES
 from tlang.errors import StateError
 from tlang.run import data
+from tlang.run.datafile import FORMATS
 from tlang.source import Source, Span
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -430,7 +431,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fails("D104", lambda: data.read("digits.npz/a.npy"), "could not be read")
     fails("D104", lambda: data.write("digits.npz/a.npy", [("x", np.ones(2))]), "could not be written")
     fails("D105", lambda: data.read("digits.nzp"), "`.nzp`", "did you mean `.npz`?")
-    fails("D105", lambda: data.read("digits.parquet"), "the formats are .npy, .npz and .csv")
+    fails("D105", lambda: data.read("digits.parquet"), "the formats are .npy, .npz, .safetensors and .csv")
     fails("D105", lambda: data.write("digits", [("x", np.ones(2))]), "no ending")
     fails("D104", lambda: data.read("a\0.npy"), "no file can have this name")
     fails("D104", lambda: data.write("\udcff\ud800.npy", []), "no file can have this name")
@@ -554,7 +555,7 @@ KEYS = st.sampled_from([None, "x", "a"])
 
 
 @FUZZ
-@given(st.binary(max_size=200), st.sampled_from(data._FORMATS), KEYS)
+@given(st.binary(max_size=200), st.sampled_from(FORMATS), KEYS)
 def test_any_bytes(tmp_path: Path, content: bytes, ending: str, key: str | None) -> None:
     survives(tmp_path, "a" + ending, content, key)
 

@@ -48,7 +48,17 @@ SLOW: dict[str, Callable[[float], Any]] = {
     "erfc": lambda x: mpmath.erfc(x) if not abs(x) > 40 else mpmath.mpf(0 if x > 0 else 2),
 }
 #: What others are written with.
-PARTS = {"reduced", "raised", "log_series", "sine", "scaled", "error_parts", "atan_ratio", "asin_series"}
+PARTS = {
+    "between",
+    "reduced",
+    "raised",
+    "log_series",
+    "sine",
+    "scaled",
+    "error_parts",
+    "atan_ratio",
+    "asin_series",
+}
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 2.3e-308, 1.7e308, -1.7e308, 1.0, -1.0]
 
 

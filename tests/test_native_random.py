@@ -366,3 +366,32 @@ def test_wrong_parameters_at_the_run(backend: str, name: str, args: tuple[Any, .
             m.repeat(5, name, *args) if repeat else getattr(m, name)(*args)
         assert m.s.value == 2
         assert [m[v].state for v in "euzb"] == states
+
+
+IN_BETWEEN = """
+shared lam: f64 = 3
+shared total: i64 = 0
+random k: i64[4] ~ poisson(lam)
+random z: f64[4] ~ gamma(lam + 1, 2)
+random unread: i64[4] ~ binomial(5, 0.5)
+function step() = (z, 0 * unread) where { update lam = lam - 1; update total = total + sum(k) }
+"""
+
+
+def test_draws_by_numpy_between_kernels_of_a_loop() -> None:
+    """The numbers, and where a parameter becomes wrong the error, of the interpreter."""
+    found = []
+    for backend in ("numpy", "cpu"):
+        m = tlang.compile(IN_BETWEEN + "repeat 4 { set last = step() }", backend)
+        assert not m._session.why_slow
+        states = [m[v].state for v in ("k", "z", "unread")]
+        with pytest.raises(tlang.StateError, match="R140"):
+            m.repeat(10, "step")
+        assert [m[v].state for v in ("k", "z", "unread")] == states
+        other = tlang.compile(IN_BETWEEN, backend)
+        with pytest.raises(tlang.StateError, match="R140"):
+            other.repeat(10, "step")
+        assert [other[v].state for v in ("k", "z", "unread")] == states
+        found.append((m.last.z.tolist(), m.total.value, other.total.value, other.lam.value))
+    assert found[0] == found[1]
+    assert found[0][3] == -1

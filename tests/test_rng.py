@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -417,3 +419,55 @@ def test_f32_bounds_are_judged_as_f32() -> None:
 def test_dtypes_that_cannot_be_drawn(name: str, params: tuple[Any, ...], dtype: str) -> None:
     with pytest.raises(TypeError):
         draw(GOLDEN, name, params, (2,), np.dtype(dtype))
+
+
+# The battery
+
+
+@pytest.fixture(scope="module")
+def battery() -> Any:
+    """tests/battery.py, which is a script."""
+    spec = importlib.util.spec_from_file_location("battery", Path(__file__).parent / "battery.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_battery_takes_the_bits_of_draws(battery: Any) -> None:
+    first = next(battery.one_draw())
+    assert (first == rng.bits64(rng.philox_state(0, "main.r"), len(first))).all()
+    draws = next(battery.many_draws()).reshape(-1, 128)
+    for k in (0, 1, 77):
+        state = rng.PhiloxState(rng.philox_state(1, "main.noise").key, k)
+        assert (draws[k] == rng.bits64(state, 128)).all()
+    variables = next(battery.many_variables()).reshape(-1, 128)
+    for k in (0, 255, 256, 700):
+        state = rng.philox_state(k % 256, f"main.w{k // 256}")
+        assert (variables[k] == rng.bits64(state, 128)).all()
+
+
+@pytest.mark.parametrize("source", ["one draw", "many draws", "many variables"])
+def test_the_battery_passes_philox(battery: Any, source: str) -> None:
+    assert not [name for name, p in battery.battery(source, 8).items() if battery.is_odd(p)]
+
+
+def test_the_battery_fails_a_bad_generator(battery: Any) -> None:
+    failed = [name for name, p in battery.battery("randu", 8).items() if battery.is_odd(p)]
+    assert len(failed) >= 5
+
+
+def test_the_figure_of_the_battery(battery: Any) -> None:
+    """The recorded run is one of 1 GiB, of all tests, and none of them failed."""
+    text = battery.FIGURE.read_text()
+    assert "512 MiB         256 MiB         256 MiB" in text
+    assert all(name in text for name in battery.TESTS)
+    assert "failures, which are odd twice: 0" in text
+
+
+@pytest.mark.slow
+def test_a_gibibyte_of_bits(battery: Any) -> None:
+    sizes = {"one draw": 512, "many draws": 256, "many variables": 256}
+    found = {source: battery.battery(source, mib) for source, mib in sizes.items()}
+    assert battery.figure(found, sizes, battery.again(found, sizes)) == battery.FIGURE.read_text()

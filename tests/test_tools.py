@@ -1,22 +1,27 @@
-"""`tlang emit` and `tlang doctor`."""
+"""`tlang emit`, `tlang streams` and `tlang doctor`."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tlang
 from tlang.errors import TlangError
+from tlang.run import rng
 from tlang.run.files import read_source
 from tlang.source import Source
 from tlang.tools import doctor
 from tlang.tools.cli import main
 from tlang.tools.emit import STAGES, emit
+from tlang.tools.streams import streams
 
 PROGRAMS = Path(__file__).parent.parent / "programs"
 
@@ -150,3 +155,102 @@ def test_profile_of_a_program_that_fails(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().err
     assert "numpy sum" in shown
     assert "C101" in shown
+
+
+# ---------------------------------------------------------------- streams
+
+STREAMS = """
+stream s = philox(234)
+stream t = mt19937(7)
+random u: f64[n, 3] ~ s.uniform()
+random v: f32[n] ~ s.normal()
+random k: i64[5] ~ t.integers(0, 5)
+random q: f64[2, n] ~ t.uniform()
+random g: f64[n] ~ gamma(2)
+random h: f64[n] ~ gamma(2)
+random p: i64[2] ~ choice(10, replace = False)
+random c: i64[2 * n + 1] ~ choice(10)
+shared w: f64[3] ~ normal(0, 1)
+repeat 2 { set z: f64[4] ~ uniform() }
+tensor x: f64[n]
+function first(x) = (x + u[:, 0], v, k, q)
+function second(x) = (x + u[:, 0], g) where { hold u }
+function pure(x) = x
+function third(x) = (x, c, p)
+function fourth = copy second where { swap g = h }
+function later() = (a, g1) where { a = loaded * g1 }
+random g1: f64 ~ normal()
+shared loaded = load("no_such_file.npy")
+"""
+
+
+def test_streams(
+    golden: Callable[[str, str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "streams.tl"
+    path.write_text(STREAMS)
+    assert main(["streams", str(path), "--seed", "5"]) == 0
+    golden("streams.txt", capsys.readouterr().out)
+    assert main(["streams", str(path), "--json"]) == 0
+    moves = json.loads(capsys.readouterr().out)
+    assert [m["variable"] for m in moves if m["function"] == "second" and m["held"]] == ["u"]
+    path.write_text("x = 1\nfunction f() = x")
+    assert main(["streams", str(path)]) == 0
+    assert capsys.readouterr().out == "no function draws\n"
+    path.write_text("random r: f64 ~ nrmal()")
+    assert main(["streams", str(path)]) == 1
+
+
+CONSUMERS = """
+random uniform: T[7, 3] ~ s.uniform()
+random normal: T[7, 3] ~ s.normal()
+random lognormal: T[7, 3] ~ s.lognormal()
+random exponential: T[7, 3] ~ s.exponential()
+random bernoulli: T[7, 3] ~ s.bernoulli(0.5)
+random integers: i32[7, 3] ~ s.integers(0, 9)
+random inclusive: i32[7, 3] ~ s.random_integers(0, 9)
+random categorical: i64[7, 3] ~ s.categorical([0.5, 0.5])
+random permutation: i64[7, 3] ~ s.permutation(3)
+random shuffle: T[7, 3] ~ s.shuffle(zeros((7, 3), T))
+random elements: T[7, 3] ~ s.shuffle_row_elements(zeros((7, 3), T))
+random choice: i64[7, 3] ~ s.choice(5)
+random weighted: i64[7, 3] ~ s.choice(2, p = [0.5, 0.5])
+random distinct: i64[7, 3] ~ s.choice(33, replace = False)
+random items: i64[3] ~ s.choice(arange(9), p = ones(9) / 9, replace = False)
+random gamma_: T[7, 3] ~ s.gamma(2)
+random beta: T[7, 3] ~ s.beta(2, 0.5)
+random dirichlet: T[7, 3] ~ s.dirichlet(2)
+random poisson: i64[7, 3] ~ s.poisson(3)
+random binomial: i64[7, 3] ~ s.binomial(5, 0.5)
+random multinomial: i64[7, 3] ~ s.multinomial(5, [0.5, 0.25, 0.25])
+"""
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_streams_say_what_draws_take(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every distribution: the blocks, or words, that it really takes."""
+    taken = 0
+
+    def counting(state: rng.PhiloxState, block: Any) -> Any:
+        nonlocal taken
+        taken += len(block)
+        return words(state, block)
+
+    words = rng._words
+    monkeypatch.setattr(rng, "_words", counting)
+    names = [line.split()[1].rstrip(":") for line in CONSUMERS.strip().split("\n")]
+    functions = "\n".join(f"function f_{n}() = {n}" for n in names)
+    for generator in ("philox", "mt19937"):
+        text = f"stream s = {generator}(3)\n{CONSUMERS.replace('T', dtype)}\n{functions}\n"
+        m = tlang.compile(text, "numpy")
+        for move in streams(Source("main.tl", text)):
+            taken, before = 0, m[move.variable].state
+            m[move.function]()
+            after = m[move.variable].state
+            number = int(re.sub(r"\D", "", move.moves.partition(",")[2] or move.moves) or -1)
+            if generator == "mt19937":
+                assert number in (-1, (after.position - before.position) % 624), move
+            elif "at least" in move.moves:
+                assert number <= taken, move
+            else:
+                assert number == taken, move

@@ -15,6 +15,7 @@ from tlang.elaborate.values import convert_number
 from tlang.errors import did_you_mean, error
 from tlang.graph.node import Function
 from tlang.run import rng
+from tlang.run.checkpoint import state_from_array
 from tlang.run.files import read_source
 from tlang.run.session import Session
 from tlang.run.text import format_one
@@ -296,9 +297,11 @@ class StreamHandle:
         return self._session.streams.state(self._definition.key)
 
     @state.setter
-    def state(self, state: rng.State) -> None:
+    def state(self, state: Any) -> None:
         if isinstance(self._definition, StreamDef):
             raise error("F172", name=self._definition.name)
+        if isinstance(state, np.ndarray):  # as a file has it
+            state = state_from_array(state)
         if not isinstance(state, rng.PhiloxState | rng.Mt19937State):
             raise error("F174", name=f"{self._definition.name}.state")
         self._session.streams.assign(self._definition.key, state, None)

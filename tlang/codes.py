@@ -237,7 +237,7 @@ _codes(
         ),
         "D105": (
             "`{path}` has {ending}, but a data file is told by its ending",
-            ".npy holds one array and .npz several, exactly and compactly; .csv is a table as text.",
+            ".npy holds one array, .npz and .safetensors several, exactly and compactly; .csv is a table as text.",
         ),
         "D106": (
             "`{path}` is not a {format} file, or is damaged: {reason}",
@@ -296,8 +296,13 @@ _codes(
         ),
         "D118": (
             "`{path}` cannot take {what}",
-            "An .npy file takes one array, an .npz file any number with different names, and a .csv file one "
-            "2-D array or 1-D arrays of one length, of bool, integers that i64 holds, and floats.",
+            "An .npy file takes one array, an .npz or .safetensors file any number with different names, and a .csv "
+            "file one 2-D array or 1-D arrays of one length, of bool, integers that i64 holds, and floats.",
+        ),
+        "D120": (
+            "`{path}` does not hold the state of this program: {what}",
+            "The shared values and random variables of the program that saves and of the one that loads have the "
+            "same names, types and generators. Nothing was changed.",
         ),
         "D119": (
             "`{path}` does not fit into memory",
@@ -722,8 +727,8 @@ _codes(
             "States that are exchanged have the same type.",
         ),
         "F163": (
-            "`{name}` is a {kind}: shared values and random variables are swapped",
-            "`swap a = b` makes a copy read and update b in the place of a.",
+            "`{name}` is a {kind}: shared values, random variables and streams are swapped",
+            "`swap a = b` makes a copy read and update b in the place of a, or draw from it.",
         ),
         "F170": (
             "the tensor `{name}` has no value on this line: {formula}",
@@ -738,7 +743,10 @@ _codes(
             "Each random variable of a stream has its state.",
         ),
         "F173": ("`{name}` has its type already", "The type of a shared value is declared once."),
-        "F174": ("`{name}` takes a state", "States come from `r.state`."),
+        "F174": (
+            "`{name}` takes a state",
+            "States come from `r.state`, or from a file in which they were saved.",
+        ),
         "F180": ("one name for a range", "`for i in a..b` counts with one name."),
         "F181": (
             "`for` runs over a range or batches",
@@ -802,6 +810,11 @@ _codes(
         "R141": (
             "`{name}` draws from {wanted}, the state is of {found}",
             "States are exchanged between variables of one generator.",
+        ),
+        "R142": (
+            "`{name}` takes a state, and these u64 are none",
+            'A state that `save("s.npz", r.state)` has written is loaded as u64: the name of its generator in ASCII, '
+            "then the words of the state.",
         ),
         "R150": (
             "`{name}` has no value yet",

@@ -25,6 +25,7 @@ from tlang.elaborate.plans import (
     RepeatPlan,
     SavePlan,
     SetPlan,
+    StatePlan,
     Target,
 )
 from tlang.elaborate.scope import (
@@ -44,7 +45,7 @@ from tlang.errors import Label, error
 from tlang.graph.node import Node
 from tlang.source import Span
 from tlang.syntax import ast
-from tlang.types import I64, Dim, Tensor, fresh_symbol
+from tlang.types import I64, U64, Dim, Tensor, fresh_symbol
 
 if TYPE_CHECKING:
     from tlang.elaborate.expressions import Elaborator
@@ -120,6 +121,10 @@ class Commands:
             return PrintPlan(self.items(e), span)
         if isinstance(e, ast.Call) and name == "save" and self.unit.scope.find("save") is None:
             return self.save(e, span)
+        if isinstance(e, ast.Call) and name == "load" and self.unit.scope.find("load") is None:
+            path = _only_text(e)
+            if path is not None and self.program.host.holds_state(path, self.unit):
+                return StatePlan(path, False, self.unit, span)
         return EchoPlan(self.expression(e), self.depth > 0, span)
 
     def items(self, e: ast.Call) -> Evaluation:
@@ -139,27 +144,29 @@ class Commands:
         return el.evaluation(values, None, e.span)
 
     def save(self, e: ast.Call, span: Span) -> Plan:
-        """`save("path", a, b)` or `save("path", x = a)`: names are those of the archive."""
+        """`save("path", a, b)` or `save("path", x = a)`: names are those of the archive.
+
+        `save("path")` alone is the state of the program.
+        """
         el = CommandElaborator(self.program)
         if not e.args or not isinstance(e.args[0].value, ast.String) or e.args[0].name is not None:
             raise error("F122", span, hint='write `save("file.npz", w, b)`')
         if len(e.args) == 1:
-            raise error("F106", span, what="`save`", names="a value")
+            path = e.args[0].value.value
+            if not path.lower().endswith((".npz", ".safetensors")):
+                hint = "the state of the whole program goes into an .npz or .safetensors file"
+                raise error("F106", span, what="`save`", names="a value", hint=hint)
+            return StatePlan(path, True, self.unit, span)
         names: list[str] = []
         values = []
         for arg in e.args[1:]:
-            source = arg.name or arg.value
-            name = (
-                source.id
-                if isinstance(source, ast.Name)
-                else source.name.id
-                if isinstance(source, ast.Field)
-                else f"arr_{len(names)}"
-            )
+            value = el.evaluate(arg.value, self.scope())
+            state = isinstance(value, StateRef)
+            name = _archive_name(arg.name or arg.value, state) or f"arr_{len(names)}"
             if name in names:
                 raise error("N108", arg.span, name=name)
             names.append(name)
-            values.append(el.as_node(el.evaluate(arg.value, self.scope()), arg.span))
+            values.append(value if state else el.as_node(value, arg.span))
         return SavePlan(
             e.args[0].value.value, tuple(names), el.evaluation(values, None, span), self.unit, span
         )
@@ -321,15 +328,19 @@ class Commands:
         if t.kind == "state":
             assert t.state is not None
             if t.state.what == "seed":
+                if isinstance(value, StateRef) and value.what == "seed":
+                    return value
                 x = el.as_node(value, c.value.span)
                 if x.rank or not x.dtype.is_integer:
                     raise error("T146", c.value.span, what="a seed", found=x.type.strong())
                 return x.cast(I64)
-            if not isinstance(value, StateRef):
+            if isinstance(value, Node) and value.dtype is U64 and value.rank == 1:
+                return value  # of a file, perhaps; it is examined when it is stored
+            if not isinstance(value, StateRef) or value.what != "state":
                 raise error("F174", c.value.span, name=t.name)
             return value
         if isinstance(value, StateRef):
-            if t.kind == "shared" or value.what != "state":
+            if t.kind == "shared":
                 raise error("T115", c.value.span, what=value.what)
             return value
         x = el.as_node(value, c.value.span)
@@ -442,6 +453,23 @@ class Commands:
         if outer is not None:
             outer.assigned |= loop.assigned
         return plans
+
+
+def _archive_name(source: ast.Expr, state: bool) -> str | None:
+    """What an item of `save` is called in the file, if it has a name: `w`, `w` of `layers.w`, `r.state`."""
+    match source:
+        case ast.Name(id=name):
+            return name
+        case ast.Field(name=ast.Name(id=name), span=span):
+            return span.text if state else name
+    return None
+
+
+def _only_text(e: ast.Call) -> str | None:
+    """The text of a call whose one argument is a text."""
+    if len(e.args) == 1 and e.args[0].name is None and isinstance(e.args[0].value, ast.String):
+        return e.args[0].value.value
+    return None
 
 
 def _no_stream(e: ast.Expr) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tlang.elaborate.drafts import Draft, Work, advances_of, apply_holds, check_free, finish_draft
 from tlang.elaborate.expressions import Elaborator
 from tlang.elaborate.givens import apply_givens, given_names
-from tlang.elaborate.scope import KIND, FunctionDef, RandomDef, Scope, SharedDef
+from tlang.elaborate.scope import KIND, FunctionDef, RandomDef, Scope, SharedDef, StreamDef
 from tlang.errors import error
 from tlang.graph.node import Node
 from tlang.syntax import ast
@@ -68,6 +68,7 @@ def _swap(
     el = work.el
     shared: dict[str, SharedDef] = {}
     states: dict[str, str] = {}
+    streams: dict[str, StreamDef] = {}
     for a, b in pairs:
         old, new = el.target(a, scope), el.target(b, scope)
         span = a.span.to(b.span)
@@ -92,11 +93,13 @@ def _swap(
             shared[old.key] = new
         elif isinstance(old, RandomDef) and isinstance(new, RandomDef):
             states[old.key] = new.key
+        elif isinstance(old, StreamDef) and isinstance(new, StreamDef):
+            streams[old.key] = new
         elif isinstance(old, SharedDef | RandomDef) and isinstance(new, SharedDef | RandomDef):
             left, right = (f"a {KIND[type(d)]}" for d in (old, new))
             raise error("F162", span, a=a.span.text, b=b.span.text, left=left, right=right)
         else:
-            odd, name = (old, a) if not isinstance(old, SharedDef | RandomDef) else (new, b)
+            odd, name = (old, a) if not isinstance(old, SharedDef | RandomDef | StreamDef) else (new, b)
             raise error("F163", name.span, name=name.span.text, kind=KIND[type(odd)])
     if not pairs:
         return
@@ -106,19 +109,26 @@ def _swap(
         if node.op.name == "shared" and node.attr("name") in shared:
             seen.add(node.attr("name"))
             return el.shared(shared[node.attr("name")], node.span or pairs[0][0].span)
-        if node.op.name == "draw" and node.attr("state") in states:
-            seen.add(node.attr("state"))
-            return el.graph.make(
-                node.op, new, node.span, **(dict(node.attrs) | {"state": states[node.attr("state")]})
-            )
-        return None
+        if node.op.name != "draw":
+            return None
+        state = node.attr("state")
+        stream = el.program.stream_of_state(state)
+        if state in states:
+            seen.add(state)
+            state = states[state]
+        elif stream is not None and stream.key in streams:
+            seen.add(stream.key)
+            state = el.program.state_in(state, streams[stream.key])
+        else:
+            return None
+        return el.graph.make(node.op, new, node.span, **(dict(node.attrs) | {"state": state}))
 
     before = list(work.updates)
     work.map(swapped)
     seen.update(k for k in before if k in shared)
     for a, _ in pairs:
         old = el.target(a, scope)
-        if isinstance(old, SharedDef | RandomDef) and old.key not in seen:
+        if isinstance(old, SharedDef | RandomDef | StreamDef) and old.key not in seen:
             raise error("F155", a.span, what=f"swap {a.span.text}")
     keys = [shared[k].key if k in shared else k for k in before]
     twice = next((k for k in keys if keys.count(k) > 1), None)

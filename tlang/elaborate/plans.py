@@ -14,7 +14,7 @@ from tlang.elaborate.scope import FunctionDef, SharedDef, Unit
 from tlang.elaborate.values import StateRef, Text
 from tlang.graph.node import Node
 from tlang.source import Span
-from tlang.types import Tensor
+from tlang.types import I64, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,13 @@ class Evaluation:
     span: Span
 
     def types(self) -> tuple[Tensor | str, ...]:
-        """The items' types; a state is "state"."""
-        return tuple(
-            self.nodes[i].type.with_shape(self.nodes[i].shape) if isinstance(i, int) else "state"
-            for i in self.items
-        )
+        """The items' types; a state is "state", a seed an integer."""
+        return tuple(map(self._type, self.items))
+
+    def _type(self, item: int | Text | StateRef) -> Tensor | str:
+        if isinstance(item, int):
+            return self.nodes[item].type.with_shape(self.nodes[item].shape)
+        return Tensor(I64) if isinstance(item, StateRef) and item.what == "seed" else "state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,16 @@ class SavePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class StatePlan:
+    """`save("path")` or `load("path")`: the state of the whole program, to a file or back."""
+
+    path: str
+    saves: bool
+    unit: Unit
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class BenchPlan:
     """`bench expr`."""
 
@@ -158,6 +170,6 @@ class BatchesPlan:
 
 
 Plan: TypeAlias = (
-    "SetPlan | InitPlan | CheckPlan | PrintPlan | EchoPlan | SavePlan | BenchPlan | RepeatPlan"
-    " | RangePlan | BatchesPlan"
+    "SetPlan | InitPlan | CheckPlan | PrintPlan | EchoPlan | SavePlan | StatePlan | BenchPlan"
+    " | RepeatPlan | RangePlan | BatchesPlan"
 )

@@ -30,6 +30,9 @@ from tlang.source import Source, Span
 from tlang.syntax import ast
 from tlang.types import Tensor
 
+#: In the key of a state, between its variable and a stream that is not the variable's own.
+AT = "@"
+
 
 class Host:
     """What elaboration asks of the world around it; checking alone knows nothing of files' contents."""
@@ -46,6 +49,10 @@ class Host:
 
     def load_value(self, path: str, key: str | None, span: Span, unit: Unit) -> ValueDef:
         """The value that a `load` gives; its type is unknown before the run."""
+        raise Dynamic
+
+    def holds_state(self, path: str, unit: Unit) -> bool:
+        """Whether a file holds the state of a program, which `load` on a line of its own gives back."""
         raise Dynamic
 
 
@@ -146,6 +153,36 @@ class Program:
             base = Elaborator(self).resolve(dist.func.base, found.unit.scope)
             return base if isinstance(base, StreamDef) else None
         return None
+
+    def random_def(self, state: str) -> RandomDef | None:
+        """The random variable whose state has a key; None for a name that draws by `~`."""
+        found = self._named(state.partition(AT)[0])
+        return found if isinstance(found, RandomDef) else None
+
+    def stream_of_state(self, state: str) -> StreamDef | None:
+        """The stream that a state belongs to; None is the default stream."""
+        variable, _, other = state.partition(AT)
+        found = self._named(other or variable)
+        if isinstance(found, RandomDef):
+            return self.stream_of(found)
+        return found if isinstance(found, StreamDef) else None
+
+    def state_in(self, state: str, stream: StreamDef) -> str:
+        """The key of the state that a variable has when it draws from a stream, its own or another."""
+        found = self.random_def(state)
+        assert found is not None
+        return found.key if self.stream_of(found) is stream else f"{found.key}{AT}{stream.key}"
+
+    def _named(self, key: str) -> object:
+        for unit in self.all_units():
+            if key.startswith(unit.prefix) and key[len(unit.prefix) :] in unit.scope.names:
+                return unit.scope.names[key[len(unit.prefix) :]]
+        return None
+
+    def variables_of(self, stream: StreamDef) -> list[RandomDef]:
+        """The variables of a stream in order of declaration, which is that of the scope's names."""
+        names = stream.unit.scope.names.values()
+        return [d for d in names if isinstance(d, RandomDef) and self.stream_of(d) is stream]
 
     def warn(self, warnings: tuple[Diagnostic, ...] | list[Diagnostic]) -> None:
         """Keeps warnings, each once."""

@@ -28,7 +28,7 @@ from tlang.interpret import Call, Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.draws import lower_draws
 from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, inputs_of, lower
 from tlang.plan.reuse import may_replace
-from tlang.run import blas, profile
+from tlang.run import blas, interrupts, profile
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError
 from tlang.types import Dim
@@ -49,7 +49,7 @@ def in_parallel(entry: Any, table: int, threads: int) -> int:
     if threads == 1:
         status: int = entry(table, 0, 1, 1)
         return status
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, interrupts.held():  # threads that work would go on alone
         others = [_pool(threads).submit(entry, table, tid, threads, 1) for tid in range(1, threads)]
         status = entry(table, 0, threads, 1)
         for other in others:

@@ -28,10 +28,11 @@ from tlang.emit import driver
 from tlang.graph.node import Function, Node, toposort
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
 from tlang.plan.views import one_step
+from tlang.run import interrupts
 from tlang.run.build import CompiledTape, Frame, Item, Segment, Unfit, address, aligned, build
 from tlang.run.host import Host, array_at
 from tlang.run.objects import ObjectError
-from tlang.run.rng import PhiloxState
+from tlang.run.rng import PhiloxState, State
 from tlang.run.state import draw, state_words
 from tlang.run.text import format_value
 
@@ -440,7 +441,7 @@ class NativeLoop:
             if source.startswith("shared:") and source.removeprefix("shared:") in function.updates:
                 results[at] = self.snapshot(source)
         seen = set(results[:count])
-        for key, source in zip(function.updates, results[count:], strict=True):
+        for key, source in zip(function.updates, results[count:], strict=False):  # then come draws alone
             place, array = self.results[source]
             variable = self.variable(("shared", key))
             if source in self.overwritten:
@@ -613,7 +614,8 @@ class NativeLoop:
                 self.drive_all(1, True)
             raise
         finally:
-            self.publish(self.done, bool(failed))
+            with interrupts.held():
+                self.publish(self.done, bool(failed))
         if failed:
             self.explain(failed - 1)
         return self.done
@@ -635,7 +637,14 @@ class NativeLoop:
         raise self.host.error or AssertionError("compiled code failed where the interpreter does not")
 
     def drive_all(self, iterations: int, final: bool) -> int:
-        """Some iterations, on all threads; the number of the operation that failed, and one."""
+        """Some iterations, on all threads; the number of the operation that failed, and one.
+
+        An interrupt waits, since threads wait for each other.
+        """
+        with interrupts.held():
+            return self._drive_all(iterations, final)
+
+    def _drive_all(self, iterations: int, final: bool) -> int:
         count = len(self.words) // driver.WORDS
         arguments = (address(self.program), count, iterations, int(final))
         others = [
@@ -655,10 +664,11 @@ class NativeLoop:
             return
         session = self.session
         fresh = {key: self.current(self.variables["shared", key]) for key in self.updated}
-        session.shared = {**session.shared, **fresh}
+        after: dict[str, State] = {}
         for key in self.streams:
             words = self.variables["stream", key].arrays[0].view(np.uint64)
-            session.streams.states[key] = PhiloxState(*words.tolist())
+            after[key] = PhiloxState(*words.tolist())
+        session.commit({**session.shared, **fresh}, {**session.streams.states, **after})
         if self.done == self.last or self.can_fail:
             for name, (source, target) in self.sets.items():
                 session.store_value(name, self.result(source), target.type, target.span)

@@ -136,6 +136,38 @@ class Session(Host):
         self.values[name] = array
         return ValueDef(name, span, type_of(array))
 
+    def holds_state(self, path: str, unit: Unit) -> bool:
+        """Whether a file holds the state of a program. A check does not open files."""
+        if self._checking:
+            raise Dynamic
+        from tlang.run import data
+
+        return bool(data.note_of(self.resolve(path, unit)))
+
+    def save_state(self, path: str, span: Span | None = None, shown: str | None = None) -> None:
+        """Writes all shared values and the states of all streams to a file."""
+        from tlang.run import data
+        from tlang.run.checkpoint import checkpoint, to_arrays
+
+        arrays, note = to_arrays(checkpoint(self, span))
+        data.write(path, arrays, span, shown=shown, note=note)
+
+    def load_state(self, path: str, span: Span | None = None, shown: str | None = None) -> None:
+        """Gives the program the state that a file holds, if it is one of this program; all at once."""
+        from tlang.run import data
+        from tlang.run.checkpoint import Unfit, from_arrays, require_fit
+
+        arrays, note = data.read_all(path, span, shown=shown)
+        if not note:
+            raise error("D120", span, path=shown or path, what="it holds arrays alone")
+        try:
+            found = from_arrays(arrays, note)
+            require_fit(self, found)
+        except Unfit as e:
+            raise error("D120", span, path=shown or path, what=str(e)) from None
+        streams = self.streams.restored(found.states, found.seeds, found.default_seed)
+        self.shared, self.streams = {**self.shared, **found.shared}, streams
+
     # ------------------------------------------------------------ programs
 
     def declare(self, tree: ast.Program, replace: bool = False) -> list[ast.Command | ast.SharedDecl]:
@@ -267,7 +299,7 @@ class Session(Host):
 
     def store_shared(self, found: SharedDef, value: Array) -> None:
         """Stores a shared value whose dtype and rank fit; its sizes are checked."""
-        self._check_declared(found.type, value, found.name, found.span)
+        self._check_declared((found.type, value, found.name, found.span))
         self.shared = {**self.shared, found.key: value}
 
     def _initialise(self, unit: Unit, strict: bool) -> None:
@@ -345,11 +377,21 @@ class Session(Host):
         count = len(function.outputs)
         updates = dict(zip(function.updates, results[count : count + len(function.updates)], strict=True))
         self._check_sizes(updates, function)
-        if updates:
-            self.shared = {**self.shared, **updates}
-        for key in function.advances:
-            self.streams.states[key] = after[key] if key in after else rng.next_draw(self.streams.state(key))
+        if function.has_effects:
+            moved = {
+                key: after[key] if key in after else rng.next_draw(self.streams.state(key))
+                for key in function.advances
+            }
+            self.commit({**self.shared, **updates}, {**self.streams.states, **moved})
         return tuple(results[:count])
+
+    def commit(self, shared: dict[str, Array], states: dict[str, rng.State]) -> None:
+        """Stores shared values and states together.
+
+        An interrupt comes before or after both: Python looks for signals at calls and at jumps backward, of
+        which there is none between two stores of one statement.
+        """
+        self.shared, self.streams.states = shared, states
 
     def tape(self, function: Function) -> Tape:
         """What computes a function's calls."""
@@ -562,9 +604,9 @@ class Session(Host):
                 if function.has_effects:
                     versions.append(self.shared)
             final = iter(tapes[1][-1].run(leaf, drawn, watch=self.watch))
-        except TlangError:
+        except BaseException:  # an interrupt, too
             if not done:
-                self.streams.states.update(before)
+                self.streams.states = {**self.streams.states, **before}
             raise
         return [
             next(final) if isinstance(i, int) else i.value if isinstance(i, Text) else self.read_state(i)
@@ -585,7 +627,8 @@ class Session(Host):
             return self.values[found.name]
         assert isinstance(found, RandomDef | StreamDef)
         if ref.what == "seed":
-            return np.int64(self.streams.seed_of(found))
+            seed = self.streams.seed_of(found)
+            return np.int64(seed) if seed < 2**63 else np.uint64(seed)
         return self.streams.state(found.key)
 
     # ------------------------------------------------------------ commands
@@ -616,9 +659,12 @@ class Session(Host):
             case plans.SavePlan():
                 from tlang.run import data
 
-                arrays = [np.asarray(v) for v in self.evaluate(plan.value)]
+                arrays = [_as_array(v) for v in self.evaluate(plan.value)]
                 named = list(zip(plan.names, arrays, strict=True))
                 data.write(self.resolve(plan.path, plan.unit), named, plan.span, shown=plan.path)
+            case plans.StatePlan(path=path, saves=saves, unit=unit, span=span):
+                act = self.save_state if saves else self.load_state
+                act(self.resolve(path, unit), span, path)
             case plans.BenchPlan(value=e, span=span):
                 from tlang.run.bench import measure
 
@@ -654,13 +700,19 @@ class Session(Host):
                 found.type = actual
                 self.program.forget()
                 self._forget_calls()
-        self._check_declared(found.type, value, found.name, found.span)
+        self._check_declared((found.type, value, found.name, found.span))
         self.shared = {**self.shared, found.key: np.asarray(value)[()]}
 
-    def _check_declared(self, kind: Tensor | None, value: Array, name: str, span: Span) -> None:
-        if kind is not None and kind.shape:
-            leaf = _leaf(kind, name, span)
-            bind_sizes([(name, leaf, np.shape(value))], {})
+    def _check_declared(self, *stored: tuple[Tensor | None, Array, str, Span]) -> None:
+        """Sizes of what is stored together: a dimension that several types name is one size."""
+        bind_sizes(
+            [
+                (name, _leaf(kind, name, span), np.shape(value))
+                for kind, value, name, span in stored
+                if kind is not None and kind.shape
+            ],
+            {},
+        )
 
     def _set(self, plan: plans.SetPlan) -> None:
         items = self.evaluate(plan.value)
@@ -669,11 +721,12 @@ class Session(Host):
             if target.kind == "value":
                 self.store_record(target, plan.value.fields, items)
             return
-        for target, item in zip(plan.targets, items, strict=True):
-            if target.kind in ("value", "shared") and not isinstance(
-                item, rng.PhiloxState | rng.Mt19937State
-            ):
-                self._check_declared(target.type, item, target.name, target.span)
+        tensors = [
+            (target.type, item, target.name, target.span)
+            for target, item in zip(plan.targets, items, strict=True)
+            if target.kind in ("value", "shared") and not isinstance(item, rng.PhiloxState | rng.Mt19937State)
+        ]
+        self._check_declared(*tensors)
         for target, item in zip(plan.targets, items, strict=True):
             self._store(target, item)
 
@@ -690,7 +743,7 @@ class Session(Host):
             if target.state.what == "seed":
                 self.streams.reseed(found, int(item), target.span)
             else:
-                self.streams.assign(found.key, item, target.span)
+                self.streams.assign(found.key, _as_state(item, target), target.span)
 
     def store_record(self, target: plans.Target, fields: tuple[str, ...], items: Sequence[Any]) -> None:
         """Stores the fields of a record that `set` names."""
@@ -873,6 +926,27 @@ def _apart(results: Sequence[Array], given: Sequence[Array]) -> list[Array]:
             taken.add(id(owner))
         out.append(x)
     return out
+
+
+def _as_array(value: Any) -> Array:
+    """A value, or a state in words, as an array."""
+    if isinstance(value, rng.PhiloxState | rng.Mt19937State):
+        from tlang.run.checkpoint import state_to_array
+
+        return state_to_array(value)
+    return np.asarray(value)
+
+
+def _as_state(item: Any, target: plans.Target) -> rng.State:
+    """A state, or what was read of one from a file."""
+    if isinstance(item, rng.PhiloxState | rng.Mt19937State):
+        return item
+    from tlang.run.checkpoint import state_from_array
+
+    state = state_from_array(np.asarray(item))
+    if state is None:
+        raise error("R142", target.span, name=target.name)
+    return state
 
 
 def _leaves_of(function: Function) -> list[Node]:

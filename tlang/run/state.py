@@ -5,10 +5,10 @@ Arrays are never changed in place, so a copy of a dictionary is a snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tlang.elaborate.program import Program
+from tlang.elaborate.program import AT, Program
 from tlang.elaborate.scope import RandomDef, StreamDef
 from tlang.elaborate.streams import stream_seed
 from tlang.errors import error
@@ -34,27 +34,22 @@ class Streams:
             self.states[key] = self._fresh(key)
         return self.states[key]
 
-    def definition(self, key: str) -> RandomDef | None:
-        """The random variable of a key; None for a name that draws by `~`."""
-        for unit in self.program.all_units():
-            if key.startswith(unit.prefix):
-                found = unit.scope.names.get(key[len(unit.prefix) :])
-                if isinstance(found, RandomDef):
-                    return found
-        return None
-
     def _fresh(self, key: str) -> rng.State:
-        found = self.definition(key)
+        found, stream = self.program.random_def(key), self.program.stream_of_state(key)
         if found is None:
             return rng.philox_state(self.default_seed, self._hash_name(key))
-        stream = self.program.stream_of(found)
         if stream is None:
             return rng.philox_state(self.default_seed, found.hash_name)
         generator, seed = stream_seed(stream)
         seed = self.seeds.get(stream.key, seed)
         if generator == "philox":
             return rng.philox_state(seed, found.hash_name)
-        names = [d.key for d in self._variables(stream)]
+        # A variable that comes by a swap is numbered after the stream's own.
+        names = [d.key for d in self.program.variables_of(stream)]
+        if AT in key:
+            own = self.program.stream_of(found)
+            others = self.program.variables_of(own) if own is not None else [found]
+            names += [self.program.state_in(d.key, stream) for d in others]
         self._mt19937(seed, stream.span)  # a seed out of range is an error of the stream
         return self._mt19937(rng.mt19937_seeds(seed, len(names))[names.index(key)], found.span)
 
@@ -72,26 +67,30 @@ class Streams:
                 "R140", span, name=e.distribution, parameter=e.name, value=e.value, wanted=e.expected
             ) from None
 
-    def _variables(self, stream: StreamDef) -> list[RandomDef]:
-        """The variables of a stream in order of declaration, which is that of the scope's names."""
-        names = stream.unit.scope.names.values()
-        return [d for d in names if isinstance(d, RandomDef) and self.program.stream_of(d) is stream]
-
     def reseed(self, found: RandomDef | StreamDef, seed: int, span: Span | None) -> None:
         """Restarts one variable at (seed, name), or all variables of a stream."""
         if isinstance(found, StreamDef):
             generator, _ = stream_seed(found)
             if generator == "mt19937":
                 self._mt19937(seed, span)
-            self.seeds[found.key] = seed
-            for d in self._variables(found):
-                self.states.pop(d.key, None)
+            states = {
+                key: s for key, s in self.states.items() if self.program.stream_of_state(key) is not found
+            }
+            self.seeds, self.states = {**self.seeds, found.key: seed}, states
             return
         stream = self.program.stream_of(found)
         if stream is not None and stream_seed(stream)[0] == "mt19937":
             self.states[found.key] = self._mt19937(seed, span)
         else:
             self.states[found.key] = rng.philox_state(seed, found.hash_name)
+
+    def restored(
+        self, states: Mapping[str, rng.State], seeds: Mapping[str, int], default_seed: int
+    ) -> Streams:
+        """The streams of the same program in other states."""
+        new = Streams(self.program, default_seed)
+        new.states, new.seeds = dict(states), dict(seeds)
+        return new
 
     def seed_of(self, found: RandomDef | StreamDef) -> int:
         """The seed that a stream was last given."""

@@ -347,6 +347,28 @@ def _emit(options: argparse.Namespace) -> int:
     return OK
 
 
+def _streams_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE", help="a program; `-` is standard input")
+    sub.add_argument("--json", action="store_true", help="the moves as a JSON list")
+    sub.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the default random stream (default: 0)"
+    )
+    sub.add_argument("--unused", choices=("error", "warn", "ignore"), default="error")
+
+
+def _streams(options: argparse.Namespace) -> int:
+    from tlang.tools.streams import report, streams, to_json
+
+    found = streams(read_program(options.file), options.seed, options.unused)
+    if options.json:
+        import json
+
+        print(json.dumps(to_json(found), indent=2))
+    else:
+        print(report(found))
+    return OK
+
+
 def _doctor_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="the findings as a JSON list")
 
@@ -426,6 +448,7 @@ COMMANDS = (
     ("emit", _emit, "print what the compiler makes of a program", _emit_arguments),
     ("graph", _graph, "show the graph of a function", _graph_arguments),
     ("explain", _explain, "explain a message, an operation or a topic", _explain_arguments),
+    ("streams", _streams, "print which function advances which random stream", _streams_arguments),
     ("doctor", _doctor, "examine what tlang needs of this computer", _doctor_arguments),
     ("cache", _cache, "show or empty the cache of compiled code", _cache_arguments),
 )
