@@ -15,7 +15,7 @@ from tlang.elaborate.values import CONSTANTS, FORMS, Record, Text, as_dim, is_bu
 from tlang.errors import Label, TlangError, error
 from tlang.graph import grad as gradients
 from tlang.graph.node import OPS, Node, is_const, toposort
-from tlang.graph.ops.random import DISTRIBUTIONS
+from tlang.graph.ops.random import PUBLIC
 from tlang.graph.ops.rules import unknown_dim, zeros_like
 from tlang.rewrite.stabilise import stabilise
 from tlang.source import Span
@@ -42,7 +42,7 @@ def call(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
             raise error("F101", e.func.span, what="number", hint="a product is written with `*`")
         if is_builtin(name):
             return _operation(el, e, name, scope)
-        if name in DISTRIBUTIONS:
+        if name in PUBLIC:
             raise error("F120", e.span, name=name)
         raise el.unknown(e.func, scope)
     if isinstance(target, TemplateDef):

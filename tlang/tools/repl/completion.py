@@ -21,7 +21,7 @@ from tlang.elaborate.scope import (
 )
 from tlang.elaborate.values import CONSTANTS, FORMS
 from tlang.graph.ops import OPS
-from tlang.graph.ops.random import DISTRIBUTIONS
+from tlang.graph.ops.random import PUBLIC
 from tlang.run.files import PACKAGE
 from tlang.syntax.layout import CLOSING, OPENING, STATEMENT_WORDS, Token, kinds
 from tlang.syntax.parse import classified, continuations, words
@@ -92,7 +92,7 @@ def _options(session: Session | None, before: str) -> Iterator[Candidate]:
         yield from _dims(session)
     elif "atom" in follow:
         if last == "TILDE":
-            yield from (Candidate(name, "distribution") for name in DISTRIBUTIONS)
+            yield from (Candidate(name, "distribution") for name in PUBLIC)
             yield from _names(session, (StreamDef,))
         yield from _keywords(session, tokens)
         yield from _names(session)
@@ -148,7 +148,7 @@ def _fields(session: Session | None, tokens: list[Token]) -> Iterator[Candidate]
             yield from (Candidate("state", "generator, key and counter"), Candidate("seed", "restarts it"))
         case StreamDef():
             yield Candidate("seed", "restarts all of its variables")
-            yield from (Candidate(name, "distribution") for name in DISTRIBUTIONS)
+            yield from (Candidate(name, "distribution") for name in PUBLIC)
         case ValueDef(type=RecordType(fields=fields)):
             yield from (Candidate(name) for name in fields)
         case _:
