@@ -22,7 +22,7 @@ from safetensors import numpy as library
 
 import tlang
 from tlang.errors import StateError
-from tlang.run import checkpoint, data, rng
+from tlang.run import checkpoint, data, interrupts, rng
 
 ENDINGS = ("npz", "safetensors")
 BACKENDS = ("numpy", "cpu", "auto")
@@ -480,6 +480,32 @@ def test_ctrl_c_leaves_a_state_between_two_steps(backend: str, threads: int) -> 
             assert state_of(m) == state_of(fresh)
         for name in ("w", "velocity"):
             np.testing.assert_allclose(m[name].value, fresh[name].value, rtol=1e-6, atol=1e-9)
+
+
+def test_an_interrupt_waits() -> None:
+    """What is half done is finished first; the handler from before is back; other threads are let alone."""
+    before, done = signal.getsignal(signal.SIGINT), []
+
+    def here() -> None:
+        with interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("held")
+
+    with pytest.raises(KeyboardInterrupt):
+        here()
+    assert signal.getsignal(signal.SIGINT) is before
+
+    def elsewhere() -> None:
+        with interrupts.held():
+            done.append("elsewhere")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert done == ["held", "elsewhere"]
+    with pytest.raises(ValueError, match="inside"), interrupts.held():
+        raise ValueError("inside")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 FAILS = """
