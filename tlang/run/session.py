@@ -34,7 +34,7 @@ from tlang.elaborate.values import Dynamic, StateRef, Text
 from tlang.errors import Label, TlangError, error, join_errors, labelled
 from tlang.graph.node import Function, Node, Param, toposort
 from tlang.interpret import Tape, Watch, bind_sizes, constant
-from tlang.run import rng
+from tlang.run import interrupts, rng
 from tlang.run.state import Streams, draw, state_words
 from tlang.run.text import format_value
 from tlang.source import Source, Span
@@ -727,8 +727,10 @@ class Session(Host):
             if target.kind in ("value", "shared") and not isinstance(item, rng.PhiloxState | rng.Mt19937State)
         ]
         self._check_declared(*tensors)
-        for target, item in zip(plan.targets, items, strict=True):
-            self._store(target, item)
+        items = [self._as_state(target, item) for target, item in zip(plan.targets, items, strict=True)]
+        with interrupts.held() if len(items) > 1 else contextlib.nullcontext():
+            for target, item in zip(plan.targets, items, strict=True):
+                self._store(target, item)
 
     def _store(self, target: plans.Target, item: Any) -> None:
         if target.kind == "value":
@@ -743,7 +745,21 @@ class Session(Host):
             if target.state.what == "seed":
                 self.streams.reseed(found, int(item), target.span)
             else:
-                self.streams.assign(found.key, _as_state(item, target), target.span)
+                self.streams.assign(found.key, item, target.span)
+
+    def _as_state(self, target: plans.Target, item: Any) -> Any:
+        """What a target takes: for that of a state a state of its generator, also as a file has it."""
+        if target.state is None or target.state.what != "state":
+            return item
+        if not isinstance(item, rng.PhiloxState | rng.Mt19937State):
+            from tlang.run.checkpoint import state_from_array
+
+            item = state_from_array(np.asarray(item))
+            if item is None:
+                raise error("R142", target.span, name=target.name)
+        assert isinstance(target.state.definition, RandomDef)
+        self.streams.require(target.state.definition.key, item, target.span)
+        return item
 
     def store_record(self, target: plans.Target, fields: tuple[str, ...], items: Sequence[Any]) -> None:
         """Stores the fields of a record that `set` names."""
@@ -935,18 +951,6 @@ def _as_array(value: Any) -> Array:
 
         return state_to_array(value)
     return np.asarray(value)
-
-
-def _as_state(item: Any, target: plans.Target) -> rng.State:
-    """A state, or what was read of one from a file."""
-    if isinstance(item, rng.PhiloxState | rng.Mt19937State):
-        return item
-    from tlang.run.checkpoint import state_from_array
-
-    state = state_from_array(np.asarray(item))
-    if state is None:
-        raise error("R142", target.span, name=target.name)
-    return state
 
 
 def _leaves_of(function: Function) -> list[Node]:

@@ -99,11 +99,15 @@ class Streams:
             return self.default_seed
         return self.seeds.get(stream.key, stream_seed(stream)[1])
 
-    def assign(self, key: str, state: rng.State, span: Span | None) -> None:
-        """Stores a state, which must be of the same generator."""
+    def require(self, key: str, state: rng.State, span: Span | None) -> None:
+        """Raises unless a state is of the generator of a variable."""
         have = self.state(key).generator
         if state.generator != have:
             raise error("R141", span, name=key, wanted=have, found=state.generator)
+
+    def assign(self, key: str, state: rng.State, span: Span | None) -> None:
+        """Stores a state, which must be of the same generator."""
+        self.require(key, state, span)
         self.states[key] = state
 
 
