@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -10,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.document import Document
 
+from tlang.errors import TlangError
 from tlang.source import Source
 from tlang.syntax.parse import continuations
 from tlang.tools.cli import main
@@ -18,7 +21,7 @@ from tlang.tools.repl.commands import COMMANDS
 from tlang.tools.repl.completion import candidates
 from tlang.tools.repl.inquire import type_of_text
 from tlang.tools.repl.shell import Shell, is_whole
-from tlang.tools.repl.terminal import Toolbar, style_of
+from tlang.tools.repl.terminal import Colours, Toolbar, style_of
 
 ROOT = Path(__file__).parent.parent
 TRANSCRIPTS = sorted((Path(__file__).parent / "golden" / "repl").glob("*.txt"))
@@ -450,3 +453,32 @@ def test_the_prompt_imports_no_numba_before_it_is_needed() -> None:
 def test_lines_of_a_stream(shell: Shell, said: list[str]) -> None:
     assert shell.feed(io.StringIO("a = 1\na +\n1"))
     assert said == ["2"]
+
+
+# ---------------------------------------------------------------- whatever is typed
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "programs").glob("*.tl")), ids=lambda p: p.stem)
+def test_every_beginning_of_a_program_has_completions_and_a_toolbar(
+    path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it were typed: nothing raises, what is offered begins as the last word, the session stays."""
+    monkeypatch.chdir(path.parent)
+    text = re.sub(r"(?m)^#.*\n", "", path.read_text(encoding="utf-8"))
+    enter(shell, "tensor x: f64[n, 3]", "function f(x) = (a = x, b = n)", "set r = f(zeros((2, 3)))")
+    names = dict(shell.session.unit.scope.names)
+    for end in range(0, min(len(text), 1500), 29):
+        begun, found = candidates(shell.session, text[:end])
+        assert text[:end].endswith(begun)
+        assert all(c.text.startswith(begun) for c in found)
+        with contextlib.suppress(TlangError):
+            type_of_text(shell.session, text[max(0, end - 300) : end])
+    assert shell.session.unit.scope.names == names
+
+
+def test_colours_cover_every_character() -> None:
+    for text in ("x = 1 # c\n\n  y", "a\r\nb", '"open', "é ~ $ 'q'", ":type x\n(", ""):
+        document = Document(text)
+        lines = Colours().lex_document(document)
+        for number, line in enumerate(document.lines):
+            assert "".join(fragment[1] for fragment in lines(number)) == line

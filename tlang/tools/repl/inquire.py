@@ -35,8 +35,8 @@ LONGEST = 2000
 
 def type_of_text(session: Session, text: str) -> str:
     """The type of the value of the last statement of a text, with errors raised."""
-    last = parse(Source("<type>", text)).statements[-1]
-    match last:
+    statements = parse(Source("<type>", text)).statements
+    match statements[-1] if statements else None:
         case ast.ExprStmt(value=e) | ast.Equation(value=e) | ast.Set(value=e, draw=False):
             return type_of(session, e)
         case ast.Check(value=e) | ast.Bench(value=e):
