@@ -32,7 +32,6 @@ class Terminal:
         self.screen = pyte.Screen(COLUMNS, ROWS)
         self.stream = pyte.ByteStream(self.screen)
         self.screen.write_process_input = self.answer  # what the terminal itself reports
-        self.began = time.perf_counter()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
@@ -231,12 +230,12 @@ def test_a_file_first(start: Callable[..., Terminal], tmp_path: Path) -> None:
 
 
 def test_the_prompt_is_there_at_once(start: Callable[..., Terminal]) -> None:
-    """0.3 s on a quiet computer; the best of some starts, with room for a busy one."""
-    times = []
+    """Within 0.3 s on a quiet computer: so much work is done until then, however busy this one is."""
+    spent = []
     for _ in range(5):
         t = start()
-        times.append(time.perf_counter() - t.began)
-        t.close()
+        os.kill(t.pid, signal.SIGKILL)
+        _, _, usage = os.wait4(t.pid, 0)
+        spent.append(usage.ru_utime + usage.ru_stime)
         t.pid = 0
-        t.fd = os.open(os.devnull, os.O_RDONLY)
-    assert min(times) < 0.6
+    assert min(spent) < 0.3
