@@ -31,7 +31,7 @@ import pytest
 import tlang
 from tlang.codes import CODES
 from tlang.errors import Diagnostic, render
-from tlang.graph.ops import OPS
+from tlang.graph.ops import CALLABLE, EXAMPLES
 from tlang.graph.ops.random import DISTRIBUTIONS, PUBLIC
 from tlang.run.session import Session
 from tlang.source import Source
@@ -420,20 +420,33 @@ CALLS = {
     "arange": ("arange(stop)", "arange(start, stop)", "arange(start, stop, step)"),
     "concatenate": ("concatenate([x, y, ...], axis=0)",),
     "stack": ("stack([x, y, ...], axis=0)",),
-    "eye": ("eye(n)",),
+    "meshgrid": ('meshgrid(x, y, ..., indexing="xy")',),
     "one_hot": ("one_hot(x, n)",),
     "size": ("size(x, axis=0)",),
+    "set_at": ("set_at(x, i, v)",),
+    "add_at": ("add_at(x, i, v)",),
 }
 
 
 def operations_table() -> str:
-    """The table of operations that programs call by name, in alphabetical order."""
-    rows = ["| operation | meaning |\n|---|---|\n"]
-    for name in sorted(name for name, row in OPS.items() if row.public):
-        calls = CALLS.get(name, (f"{name}({OPS[name].signature})",))
+    """The table of operations that programs call by name, in alphabetical order, with an example of each."""
+    rows = ["| operation | meaning | example |\n|---|---|---|\n"]
+    for name in sorted(CALLABLE):
+        calls = CALLS.get(name, (f"{name}({CALLABLE[name].signature})",))
         shown = "<br>".join(f"`{c}`" for c in calls)
-        rows.append(f"| {shown} | {OPS[name].doc.replace('|', BAR)} |\n")
+        formula, value = EXAMPLES[name]
+        rows.append(f"| {shown} | {CALLABLE[name].doc.replace('|', BAR)} | `{formula}` is `{value}` |\n")
     return "".join(rows)
+
+
+def test_every_operation_has_an_example_that_runs(tmp_path: Path) -> None:
+    assert set(EXAMPLES) == set(CALLABLE)
+    path = tmp_path / "examples.tl"
+    path.write_text("".join(f"{formula}  #=> {value}\n" for formula, value in EXAMPLES.values()))
+    result = run_file(str(path))
+    assert not result.failures, str(tlang.TlangError(*result.failures))
+    for name, (formula, _) in EXAMPLES.items():
+        assert f"{name}(" in formula
 
 
 def test_table_of_operations(request: pytest.FixtureRequest) -> None:
@@ -476,7 +489,7 @@ def test_table_of_distributions(request: pytest.FixtureRequest) -> None:
 
 def test_every_public_operation_is_in_the_reference() -> None:
     text = (ROOT / "grammar" / "reference.md").read_text(encoding="utf-8")
-    missing = [name for name, row in OPS.items() if row.public and f"`{name}(" not in text]
+    missing = [name for name in CALLABLE if f"`{name}(" not in text]
     assert missing == []
 
 

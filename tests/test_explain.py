@@ -10,12 +10,12 @@ import pytest
 
 from tlang.codes import CODES
 from tlang.errors import TlangError
-from tlang.graph.ops import OPS
+from tlang.graph.ops import CALLABLE, EXAMPLES
 from tlang.tools.cli import main
-from tlang.tools.explain import SAME, example, explain, explain_operation, stable_forms, subjects
+from tlang.tools.explain import SAME, explain, explain_operation, stable_forms, subjects
 from tlang.tools.pages import sections
 
-PUBLIC = [name for name, op in OPS.items() if op.public]
+PUBLIC = list(CALLABLE)
 #: The questions of the notes that the language grew from.
 ASKED = ("tensor", "allclose", "exp", "dmatrix", "given", "broadcasting", "training", "bias")
 
@@ -38,10 +38,10 @@ def test_codes(code: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_operations(name: str) -> None:
-    text = explain_operation(OPS[name])
-    assert text.startswith(f"{name}({OPS[name].signature})")
+    text = explain_operation(CALLABLE[name])
+    assert text.startswith(f"{name}({CALLABLE[name].signature})")
     assert "\ngradient\n" in text
-    shown = text.partition(f"{example(OPS[name])}\n")[2].strip()
+    shown = text.partition(f"{EXAMPLES[name][0]}\n")[2].strip()
     assert shown
     assert "error[" not in shown
 
@@ -52,8 +52,8 @@ def test_gradients_are_formulas_that_are_right() -> None:
 
     seen = 0
     for name in PUBLIC:
-        found = re.search(r"^    d/dx  (.*)$", explain_operation(OPS[name]), re.MULTILINE)
-        one = re.fullmatch(r"x(, \w+=[^,]+)*", OPS[name].signature)
+        found = re.search(r"^    d/dx  (.*)$", explain_operation(CALLABLE[name]), re.MULTILINE)
+        one = re.fullmatch(r"x(, \w+=[^,]+)*", CALLABLE[name].signature)
         if found is None or one is None:
             continue
         at = 1.7 if name in ("arccosh",) else 0.6

@@ -594,6 +594,10 @@ _codes(
             "`{name}` is {found}, {wanted} is wanted",
             "The reference says of each distribution what its parameters are.",
         ),
+        "T180": (
+            "the mask {found} does not fit {tensor}",
+            "A mask has the sizes of the first axes of what it selects from.",
+        ),
         "T190": (
             "both operands stretch: {left} and {right} give {result}",
             "Often one of them lacks a transpose; write the `1` or `None` on one side only if this is meant.",
@@ -796,6 +800,10 @@ _codes(
         "R118": (
             "`{what}` of a matrix that is not positive definite",
             "All eigenvalues must be positive; adding a small multiple of `eye(n)` often helps.",
+        ),
+        "R119": (
+            "{what} must be {wanted}, this is {found}",
+            "An argument of the operation is outside of what it takes.",
         ),
         "R120": ("this could not be computed: {what}", "Sizes that only the run decides did not fit."),
         "R121": ("not enough memory", "The result of this operation does not fit into memory."),

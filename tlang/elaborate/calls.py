@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from ast import literal_eval
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tlang.elaborate import inlining
+from tlang.elaborate import formulas, indices, inlining, options
 from tlang.elaborate.arguments import bind
 from tlang.elaborate.drafts import replace_leaves
 from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, TemplateDef
-from tlang.elaborate.values import CONSTANTS, FORMS, Record, Text, as_dim, is_builtin, plain_const
+from tlang.elaborate.values import CONSTANTS, FORMS, Record, Text, as_dim, is_builtin
 from tlang.errors import Label, TlangError, error
 from tlang.graph import grad as gradients
-from tlang.graph.node import OPS, Node, is_const, toposort
+from tlang.graph.node import Node, is_const, toposort
+from tlang.graph.ops.formula import FORMULAS
 from tlang.graph.ops.random import PUBLIC
-from tlang.graph.ops.rules import unknown_dim, zeros_like
+from tlang.graph.ops.rules import zeros_like
 from tlang.rewrite.stabilise import stabilise
 from tlang.source import Span
 from tlang.syntax import ast
-from tlang.types import DTYPES, I64, U64, Dim
+from tlang.types import DTYPES, U64, Dim
 
 if TYPE_CHECKING:
     from tlang.elaborate.expressions import Elaborator, Task
-
-
-_REQUIRED = object()
 
 
 def call(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
@@ -40,6 +36,8 @@ def call(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
             return _cast(el, e, scope)
         if name in CONSTANTS:
             raise error("F101", e.func.span, what="number", hint="a product is written with `*`")
+        if name in FORMULAS:
+            return formulas.call(el, e, FORMULAS[name], scope)
         if is_builtin(name):
             return _operation(el, e, name, scope)
         if name in PUBLIC:
@@ -64,29 +62,17 @@ def _not_callable(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
     raise error("F101", e.func.span, what=what, hint=hint)
 
 
-# ---------------------------------------------------------------- arguments
-
-
-@cache
-def signature(name: str) -> tuple[tuple[str, Any], ...]:
-    """A row's parameters in order: (name, default), `*xs` first of its kind."""
-    out = []
-    for part in OPS[name].signature.split(", "):
-        left, _, default = part.partition("=")
-        if left:
-            out.append((left, literal_eval(default) if default else _REQUIRED))
-    return tuple(out)
-
-
 # ---------------------------------------------------------------- operations
 
 
 def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
     if name == "arange":
         return (yield _arange(el, e, scope))
-    params = signature(name)
+    if name in ("set_at", "add_at"):
+        return (yield _at(el, e, name, scope))
+    params = options.signature(name)
     names = [p.lstrip("*") for p, _ in params]
-    required = [p.lstrip("*") for p, d in params if d is _REQUIRED]
+    required = [p.lstrip("*") for p, d in params if d is options.REQUIRED]
     at = len(names) - 1
     if names[-1:] == ["shape"] and len(e.args) > len(names) and all(a.name is None for a in e.args):
         span = e.args[at].span.to(e.args[-1].span)  # `reshape(x, 2, 3)` is `reshape(x, (2, 3))`
@@ -101,20 +87,15 @@ def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
         arg = bound.get(plain)
         if plain == "shape":
             assert arg is not None
-            attrs["shape"], attrs["runtime"] = yield _shape(el, arg.value, scope, extra)
-        elif plain in _STATIC:
-            if arg is None:
-                attrs[plain] = default
-            else:
-                value = yield el.expr(arg.value, scope) if not _is_dtype(arg.value) else _name_of(arg.value)
-                attrs[plain] = _STATIC[plain](value, plain, arg.value.span)
+            attrs["shape"], attrs["runtime"] = yield options.shape(el, arg.value, scope, extra)
+        elif plain in options.STATIC:
+            attrs[plain] = default if arg is None else (yield options.static(el, plain, arg, scope))
         elif param.startswith("*"):
             assert arg is not None
-            items = arg.value.items if isinstance(arg.value, ast.ListLit | ast.TupleLit) else ()
+            items = options.items_of(arg.value)
             if not items:
                 raise error("F107", arg.span, name=name)
             for item in items:
-                item = item.value if isinstance(item, ast.Arg) else item
                 inputs.append((yield el.node(item, scope)))
                 operands.append(item)
         else:
@@ -124,100 +105,15 @@ def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
     return el.op(name, [*inputs, *extra], e.span, scope, operands, **attrs)
 
 
-def _is_dtype(e: ast.Expr) -> bool:
-    return isinstance(e, ast.Name) and e.id in DTYPES
-
-
-def _name_of(e: ast.Expr) -> Task:
-    yield from ()
-    assert isinstance(e, ast.Name)
-    return DTYPES[e.id]
-
-
-def _int(value: Any, name: str, span: Span) -> int:
-    number = plain_const(value) if isinstance(value, Node) else None
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise error("F108", span, name=name, wanted="an integer known before the run")
-    return number
-
-
-def _axis(value: Any, name: str, span: Span) -> int | tuple[int, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, Record):
-        return tuple(_int(v, name, span) for v in value.items)
-    if isinstance(value, Node) and value.op.name == "const" and value.rank == 1:
-        return tuple(value.value)
-    return _int(value, name, span)
-
-
-def _flag(value: Any, name: str, span: Span) -> bool:
-    flag = plain_const(value) if isinstance(value, Node) else None
-    if not isinstance(flag, bool):
-        raise error("F108", span, name=name, wanted="True or False")
-    return flag
-
-
-def _real(value: Any, name: str, span: Span) -> float:
-    number = plain_const(value) if isinstance(value, Node) else None
-    if not isinstance(number, int | float) or isinstance(number, bool):
-        raise error("F108", span, name=name, wanted="a number known before the run")
-    return float(number)
-
-
-def _order(value: Any, name: str, span: Span) -> int:
-    order = _int(value, name, span)
-    if not 1 <= order <= 100:
-        raise error("F108", span, name=name, wanted="an integer from 1 to 100")
-    return order
-
-
-def _dtype(value: Any, name: str, span: Span) -> Any:
-    if value in DTYPES.values():
-        return value
-    raise error("F108", span, name=name, wanted="a dtype such as f64")
-
-
-_STATIC: dict[str, Callable[[Any, str, Span], Any]] = {
-    "axis": _axis,
-    "axes": _axis,
-    "keepdims": _flag,
-    "reverse": _flag,
-    "equal_nan": _flag,
-    "ddof": _int,
-    "rtol": _real,
-    "atol": _real,
-    "slope": _real,
-    "alpha": _real,
-    "order": _order,
-    "k": _int,
-    "lower": _flag,
-    "trans": _flag,
-    "dtype": _dtype,
-}
-
-
-def _shape(el: Elaborator, e: ast.Expr, scope: Scope, extra: list[Node]) -> Task:
-    """A shape argument: sizes known before the run, and inputs for the others (see `ops.shape`)."""
-    if isinstance(e, ast.TupleLit):
-        parts: Sequence[ast.Expr] = [a.value for a in e.items]
-    else:
-        parts = e.items if isinstance(e, ast.ListLit) else [e]
-    shape: list[Dim] = []
-    runtime: list[int] = []
-    for part in parts:
-        x = yield el.node(part, scope)
-        if x.rank or not x.dtype.is_integer:
-            raise error("T157", part.span, found=x.type)
-        size = as_dim(x)
-        if size is None:
-            runtime.append(len(shape))
-            extra.append(x.cast(I64))
-            size = unknown_dim()
-        elif size.is_const and size.const < -1:
-            raise error("T159", part.span, size=size)
-        shape.append(size)
-    return tuple(shape), tuple(runtime)
+def _at(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
+    """`set_at(x, i, v)`, `add_at(x, (i, j), v)`, and with a mask in the place of indices."""
+    bound = bind(e, f"`{name}`", ("x", "i", "v"), ("x", "i", "v"))
+    x = yield el.node(bound["x"].value, scope)
+    i = bound["i"].value
+    subs = options.items_of(i) if isinstance(i, ast.TupleLit) else [i]
+    v = el.convert((yield el.node(bound["v"].value, scope)), x.dtype, bound["v"].span)
+    operands = [bound["x"].value, bound["v"].value]
+    return (yield indices.stored(el, name, x.cast(x.dtype), v, subs, e.span, operands, scope))
 
 
 def _arange(el: Elaborator, e: ast.Call, scope: Scope) -> Task:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tlang.elaborate.evaluations import CommandElaborator, incoming
-from tlang.elaborate.indices import index_spec
+from tlang.elaborate.indices import stored
 from tlang.elaborate.loops import LoopState, same_in_loop
 from tlang.elaborate.plans import (
     BatchesPlan,
@@ -351,9 +351,8 @@ class Commands:
             else:
                 whole = el.as_node(el.evaluate(s.place.target, scope), s.place.target.span)
             x = el.convert(x, whole.dtype, c.value.span)
-            inputs = [whole, x]
-            spec = trampoline(index_spec(el, s.place.subs, whole, inputs, scope))
-            return el.op("set_at", inputs, t.span, scope, [s.place.target, c.value], spec=spec)
+            operands = [s.place.target, c.value]
+            return trampoline(stored(el, "set_at", whole, x, s.place.subs, t.span, operands, scope))
         if t.type is None:
             return x
         what, declared = (

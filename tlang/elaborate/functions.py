@@ -14,7 +14,7 @@ from tlang.elaborate.copies import elaborate_copy
 from tlang.elaborate.drafts import Draft, Work, apply_holds, check_free, finish_draft, strong
 from tlang.elaborate.expressions import Elaborator
 from tlang.elaborate.givens import apply_givens, given_names
-from tlang.elaborate.indices import index_spec
+from tlang.elaborate.indices import stored
 from tlang.elaborate.scope import (
     KIND,
     Def,
@@ -214,11 +214,11 @@ def _new_value(el: Elaborator, c: ast.Update, found: SharedDef, scope: Scope) ->
         ) from None
     if c.place.subs is not None:
         leaf = el.read(el.shared(found, c.place.span), c.place.span, scope)
-        inputs = [leaf, value]
         from tlang.elaborate.scope import trampoline
 
-        spec = trampoline(index_spec(el, c.place.subs, leaf, inputs, scope))
-        return el.op("set_at", inputs, c.span, scope, [c.value], spec=spec)
+        stores = stored(el, "set_at", leaf, value, c.place.subs, c.span, [c.value], scope)
+        updated: Node = trampoline(stores)
+        return updated
     fits = value.rank == kind.rank
     for have, want in zip(value.shape, kind.shape, strict=False):
         # a state whose size is a name or `_` may change its size; a constant size stays

@@ -9,6 +9,7 @@ from tlang.elaborate.scope import Scope
 from tlang.elaborate.values import Record, as_dim, plain_const
 from tlang.errors import Label, error
 from tlang.graph.node import Node, is_const
+from tlang.source import Span
 from tlang.syntax import ast
 from tlang.types import BOOL, F64, I64, U64, Dim, Tensor, promote
 
@@ -37,10 +38,66 @@ def index(el: Elaborator, e: ast.Index, scope: Scope) -> Task:
     return el.op("index", inputs, e.span, scope, [e.base], spec=spec)
 
 
-def index_spec(
-    el: Elaborator, subs: Sequence[ast.Subscript], x: Node, inputs: list[Node], scope: Scope
+def stored(
+    el: Elaborator,
+    name: str,
+    x: Node,
+    value: Node,
+    subs: Sequence[ast.Subscript],
+    span: Span,
+    operands: Sequence[ast.Expr],
+    scope: Scope,
 ) -> Task:
-    """The entries of an index (see `tlang.graph.ops.indexing`); nodes are appended to `inputs`."""
+    """`set_at` or `add_at` of x with a value at `x[subs]`; one mask is a `where`."""
+    only = None
+    if len(subs) == 1 and not isinstance(subs[0], ast.Slice | ast.EllipsisLit | ast.NoneLit):
+        only = yield el.node(subs[0], scope)
+        if only.dtype is BOOL and only.rank:
+            return _masked(el, name, x, value, only, span, scope, [subs[0], *operands])
+    inputs = [x, value]
+    spec = yield index_spec(el, subs, x, inputs, scope, only)
+    return el.op(name, inputs, span, scope, operands, spec=spec)
+
+
+def _masked(
+    el: Elaborator,
+    name: str,
+    x: Node,
+    value: Node,
+    mask: Node,
+    span: Span,
+    scope: Scope,
+    operands: Sequence[ast.Expr],
+) -> Node:
+    """The value where the mask, of the first axes of x, is True; it stretches along the others."""
+    fits = mask.rank <= x.rank and all(map(el.graph.solver.unify, mask.shape, x.shape[: mask.rank]))
+    if not fits:
+        raise error("T180", operands[0].span, found=mask.type, tensor=x.type)
+    if value.rank > x.rank - mask.rank:
+        rest = Tensor(x.dtype, x.shape[mask.rank :])
+        raise error("T153", operands[-1].span, found=value.type, place=rest)
+    if x.rank > mask.rank:
+        mask = mask.apply("expand_dims", axis=tuple(range(mask.rank, x.rank)))
+    if name == "add_at":
+        value = el.op("add", [x, value], span, scope)
+    made = el.op("where", [mask, value, x], span, scope)
+    if not all(map(el.graph.solver.unify, made.shape, x.shape)):
+        raise error("T153", operands[-1].span, found=value.type, place=x.type)
+    return made
+
+
+def index_spec(
+    el: Elaborator,
+    subs: Sequence[ast.Subscript],
+    x: Node,
+    inputs: list[Node],
+    scope: Scope,
+    only: Node | None = None,
+) -> Task:
+    """The entries of an index (see `tlang.graph.ops.indexing`); nodes are appended to `inputs`.
+
+    `only` is the value of the one subscript, if it is known already.
+    """
     used = sum(not isinstance(s, ast.NoneLit | ast.EllipsisLit) for s in subs)
     out: list[tuple[Any, ...]] = []
     seen = False
@@ -55,7 +112,7 @@ def index_spec(
         elif isinstance(s, ast.Slice):
             out.append((yield slice_bounds(el, s, inputs, scope)))
         else:
-            i = yield el.node(s, scope)
+            i = only if only is not None else (yield el.node(s, scope))
             if is_const(i) and i.dtype is I64:
                 out.append(("int", i.value))
                 continue

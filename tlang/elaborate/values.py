@@ -9,7 +9,7 @@ from typing import Any
 from tlang.elaborate.scope import Def
 from tlang.errors import error
 from tlang.graph.node import Node, is_const
-from tlang.graph.ops import OPS
+from tlang.graph.ops import CALLABLE
 from tlang.source import Span
 from tlang.types import BOOL, DTYPES, Dim, DType
 
@@ -53,7 +53,7 @@ class LeafUse:
 CONSTANTS = {"e": math.e, "pi": math.pi, "inf": math.inf, "nan": math.nan}
 #: Names that are forms of their own rather than rows of the table.
 FORMS = frozenset({"grad", "vjp", "jvp", "print", "save", "load", "batches"})
-BUILTINS = frozenset({name for name, op in OPS.items() if op.public} | FORMS | set(DTYPES) | set(CONSTANTS))
+BUILTINS = frozenset(CALLABLE) | FORMS | set(DTYPES) | set(CONSTANTS)
 
 
 def is_builtin(name: str) -> bool:

@@ -8,6 +8,7 @@ of 100,000 nodes is as good as a tree of ten.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -208,6 +209,16 @@ class Graph:
     def __init__(self) -> None:
         self.solver = Solver()
         self._nodes: dict[tuple[Any, ...], Node] = {}
+        self._place: Span | None = None
+
+    @contextmanager
+    def at(self, span: Span) -> Iterator[None]:
+        """Nodes that are made meanwhile come from one place: that of a call which a formula replaces."""
+        before, self._place = self._place, span
+        try:
+            yield
+        finally:
+            self._place = before
 
     def make(self, op: Op, inputs: Sequence[Node], span: Span | None = None, **attrs: Any) -> Node:
         """The node for an operation: converts the inputs, applies the type rule, interns."""
@@ -217,6 +228,7 @@ class Graph:
         key = (op, tuple(map(id, inputs)), items)
         found = self._nodes.get(key)
         if found is None:
+            span = self._place or span
             try:
                 kind = op.type(self.solver, tuple(inputs), **attrs)
             except TlangError as e:

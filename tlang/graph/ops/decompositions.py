@@ -12,7 +12,7 @@ from typing import Any
 from tlang.errors import error
 from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.linalg import swapped
-from tlang.graph.ops.rules import iota, like, sum_dtype, unbroadcast, unknown_dim
+from tlang.graph.ops.rules import iota, like, sum_dtype, unbroadcast, unknown_dim, zero_of
 from tlang.types import Dim, Mismatch, Solver, Tensor
 
 
@@ -57,7 +57,7 @@ def _lower_tri(out: Node, x: Node, k: int) -> Node:
     """The elements on one side of a diagonal, compared by place."""
     row, column = _places(x)
     name = "le" if out.op.name == "tril" else "ge"
-    return column.apply(name, row + k).apply("where", x, 0)
+    return column.apply(name, row + k).apply("where", x, zero_of(x))
 
 
 def _tri_grad(g: Node, out: Node, x: Node, k: int) -> tuple[Node]:
@@ -108,11 +108,11 @@ def _diag_grad(g: Node, out: Node, x: Node) -> tuple[Node]:
 def _lower_diag(out: Node, x: Node) -> Node | None:
     if x.rank == 1:
         column = iota(x, 0)  # of `out` itself the size would be one of what is being replaced
-        return column.apply("expand_dims", axis=1).apply("eq", column).apply("where", x, 0)
+        return column.apply("expand_dims", axis=1).apply("eq", column).apply("where", x, zero_of(x))
     if x.shape[0] != x.shape[1]:
         return None
     row, column = _places(x)
-    return row.apply("eq", column).apply("where", x, 0).apply("contract", axis=1, keepdims=False)
+    return row.apply("eq", column).apply("where", x, zero_of(x)).apply("contract", axis=1, keepdims=False)
 
 
 operation(
@@ -150,7 +150,7 @@ operation(
         if x.dtype.kind == "b"
         else _places(x)[0]
         .apply("eq", _places(x)[1])
-        .apply("where", x, 0)
+        .apply("where", x, zero_of(x))
         .apply("sum", axis=(x.rank - 2, x.rank - 1), keepdims=False)
         .cast(out.dtype)
     ),

@@ -8,7 +8,8 @@ from typing import Any
 
 from tlang.graph.node import Node, operation
 from tlang.graph.ops.elementwise import real, unary
-from tlang.graph.ops.rules import predicate, unbroadcast
+from tlang.graph.ops.formula import formula
+from tlang.graph.ops.rules import elementwise, predicate, unbroadcast
 from tlang.types import BOOL, Solver, Tensor
 
 LN2 = 0.6931471805599453
@@ -292,3 +293,27 @@ operation(
     cut="a comparison",
     doc="Whether x and y differ by at most atol + rtol * abs(y); equal infinities are close.",
 )
+
+
+# ---------------------------------------------------------------- integers
+
+for _name, _doc in (
+    ("left_shift", "The bits of integers moved up by y places, x * 2 ** y."),
+    ("right_shift", "The bits of integers moved down by y places, x // 2 ** y."),
+):
+    operation(
+        _name,
+        "x, y",
+        elementwise,
+        _numpy(_name),
+        convert="bits",
+        grad=None,
+        cut="a bitwise operation",
+        doc=_doc,
+    )
+
+
+@formula("divmod", "x, y", "A record of `x // y` and `x % y`.")
+def divmod_(x: Node, y: Node) -> dict[str, Node]:
+    """The two operations."""
+    return {"quotient": x.apply("floordiv", y), "remainder": x.apply("mod", y)}

@@ -190,7 +190,16 @@ def _place_rule(solver: Solver, inputs: tuple[Node, ...], *, spec: Spec) -> Tens
 def _stored(np: Any, x: Any, v: Any, rest: tuple[Any, ...], spec: Spec) -> tuple[Any, tuple[Any, ...]]:
     index = numpy_index(np, (x, v, *rest), spec)
     check_inside(np, x.shape, index)
-    return np.array(x), index
+    return np.array(x), _in_order(np, index)
+
+
+def _in_order(np: Any, index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The index with its arrays laid out anew: NumPy goes through them in the order of memory."""
+    arrays = [i for i in index if getattr(i, "ndim", 0)]
+    shape = np.broadcast_shapes(*(i.shape for i in arrays))
+    return tuple(
+        np.ascontiguousarray(np.broadcast_to(i, shape)) if getattr(i, "ndim", 0) else i for i in index
+    )
 
 
 def _add_at(np: Any, x: Any, v: Any, *rest: Any, spec: Spec) -> Any:
@@ -231,6 +240,7 @@ def _set_at_grad(g: Node, out: Node, x: Node, v: Node, *rest: Node, spec: Spec) 
 def _is_last(np: Any, x: Any, *rest: Any, spec: Spec) -> Any:
     index = numpy_index(np, (x, *rest), spec)
     check_inside(np, x.shape, index)
+    index = _in_order(np, index)
     writers = np.zeros(x.shape, np.int64)
     order = np.arange(writers[index].size).reshape(writers[index].shape)
     writers[index] = order
@@ -243,8 +253,7 @@ operation(
     _place_rule,
     _add_at,
     grad=_add_at_grad,
-    doc="x with v added at places; of repeated indices all are added.",
-    public=False,
+    doc="x with v added at x[i]; i is an index, a tuple of them, or a mask. Equal ones add up.",
     lower=partial(lower_update, add=True),
 )
 operation(
@@ -265,7 +274,6 @@ operation(
     _place_rule,
     _set_at,
     grad=_set_at_grad,
-    doc="x with v stored at places; of repeated indices the last wins.",
-    public=False,
+    doc="x with v stored at x[i]; i is an index, a tuple of them, or a mask. Of equal ones the last stays.",
     lower=partial(lower_update, add=False),
 )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlang.graph.node import OPS, Node, operation
-from tlang.graph.ops.rules import elementwise, iota, size_of
+from tlang.graph.ops.rules import elementwise, iota, size_of, zero_of
 from tlang.types import BOOL, I64, U64, Dim, Solver, Tensor
 
 Spec = tuple[tuple[Any, ...], ...]
@@ -79,6 +79,8 @@ def _scatter(
     out = np.array(x)
     part = out[tuple(slice(*e[1:]) for e in spec)]
     where = _all_places(np, places, along, shape)
+    # whole arrays, since NumPy goes through them in the order of memory
+    where = tuple(np.ascontiguousarray(np.broadcast_to(w, shape)) for w in where)
     if add:
         np.add.at(part, where, v)
     else:
@@ -105,7 +107,7 @@ def lower_index(out: Node, x: Node, *rest: Node, spec: Spec) -> Node | None:
     inputs = (x, *rest)
     hit = _one_a_row(x, inputs, spec)
     if hit is not None and x.dtype is not BOOL and _is_computed(x):
-        return hit.apply("where", x, _zero(x)).apply("contract", axis=1, keepdims=False)
+        return hit.apply("where", x, zero_of(x)).apply("contract", axis=1, keepdims=False)
     found = _places(x, inputs, spec)
     if found is None or x.dtype.kind == "c":
         return None
@@ -125,7 +127,7 @@ def lower_update(out: Node, x: Node, v: Node, *rest: Node, spec: Spec, add: bool
         v = v.apply("expand_dims", axis=1) if v.rank else v
         if not add:
             return hit.apply("where", v, x)
-        change = hit.apply("where", v, _zero(x))
+        change = hit.apply("where", v, zero_of(x))
         return change if _is_zero(x) else x + change
     found = _places(x, inputs, spec, views=True)
     if found is None or any(e[0] == "new" for e in spec):
@@ -133,7 +135,7 @@ def lower_update(out: Node, x: Node, v: Node, *rest: Node, spec: Spec, add: bool
     seen, places, along, shape = found
     slices = _slices(x, spec)
     if _is_zero(x) and x.rank:
-        zeros = x.graph.make(OPS["broadcast_like"], [_zero(x), x], x.span)
+        zeros = x.graph.make(OPS["broadcast_like"], [zero_of(x), x], x.span)
         x, seen = zeros, zeros if seen is x else seen
     inputs = (x, v, seen, *places)
     how: dict[str, Any] = {"spec": slices, "along": along, "shape": shape, "add": add}
@@ -144,11 +146,6 @@ def _slices(x: Node, spec: Spec) -> Spec:
     """The slices of a spec, all of an axis where there is none."""
     entries = [e for e in spec if e[0] != "new"]
     return tuple(e if e[0] == "slice" else _FULL for e in entries) + (_FULL,) * (x.rank - len(entries))
-
-
-def _zero(x: Node) -> Node:
-    """A zero of the dtype of x."""
-    return x.graph.const(0.0 if x.dtype.is_inexact else 0, Tensor(x.dtype), x.span)
 
 
 def _is_zero(x: Node) -> bool:

@@ -109,9 +109,15 @@ def _content(d: Dim) -> int:
 # ---------------------------------------------------------------- gradients
 
 
+def zero_of(x: Node) -> Node:
+    """A scalar zero of a node's dtype; of bool it is False."""
+    zero = 0.0 if x.dtype.is_inexact else False if x.dtype is BOOL else 0
+    return x.graph.const(zero, Tensor(x.dtype), x.span)
+
+
 def zeros_like(x: Node) -> Node:
     """Zeros of a node's shape and dtype."""
-    return like(x.graph.const(0.0 if x.dtype.is_inexact else 0, Tensor(x.dtype), x.span), x)
+    return like(zero_of(x), x)
 
 
 def like(value: Node, x: Node) -> Node:

@@ -128,28 +128,6 @@ operation(
 )
 
 
-def _eye_rule(solver: Solver, inputs: tuple[Node, ...], *, shape: Shape, runtime: tuple[int, ...]) -> Tensor:
-    if len(shape) not in (1, 2):
-        raise error("T141", op="eye", found=_text(shape))
-    return Tensor(F64, not_negative(shape * (2 if len(shape) == 1 else 1)))
-
-
-def _eye(np: Any, *sizes: Any, shape: Shape, runtime: tuple[int, ...]) -> Any:
-    return np.eye(*fill_sizes(shape, runtime, sizes))
-
-
-operation(
-    "eye",
-    "shape",
-    _eye_rule,
-    _eye,
-    grad=None,
-    doc="`eye(n)`: the identity matrix, f64.",
-    cut="a size",
-    dynamic=True,
-)
-
-
 def _one_hot_rule(
     solver: Solver, inputs: tuple[Node, ...], *, shape: Shape, runtime: tuple[int, ...]
 ) -> Tensor:

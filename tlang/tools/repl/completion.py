@@ -20,7 +20,7 @@ from tlang.elaborate.scope import (
     ValueDef,
 )
 from tlang.elaborate.values import CONSTANTS, FORMS
-from tlang.graph.ops import OPS
+from tlang.graph.ops import CALLABLE
 from tlang.graph.ops.random import PUBLIC
 from tlang.run.files import PACKAGE
 from tlang.syntax.layout import CLOSING, OPENING, STATEMENT_WORDS, Token, kinds
@@ -130,7 +130,7 @@ def _dims(session: Session) -> Iterator[Candidate]:
 
 
 def _builtins() -> Iterator[Candidate]:
-    yield from (Candidate(name, op.doc) for name, op in OPS.items() if op.public)
+    yield from (Candidate(name, row.doc) for name, row in CALLABLE.items())
     yield from (Candidate(name, "dtype, casts") for name in DTYPES)
     yield from (Candidate(name, f"{value:.6g}") for name, value in CONSTANTS.items())
     yield from (Candidate(name, "") for name in FORMS)
@@ -175,8 +175,8 @@ def _parameters(session: Session, name: str) -> Iterator[Candidate]:
             names: Iterable[str] = (p.name.id for p in decl.params)
         case TemplateDef(decl=template):
             names = (p.name.id for p in template.params)
-        case None if name in OPS and OPS[name].public:
-            names = (p.split("=")[0].strip(" *") for p in OPS[name].signature.split(",") if "=" in p)
+        case None if name in CALLABLE:
+            names = (p.split("=")[0].strip(" *") for p in CALLABLE[name].signature.split(",") if "=" in p)
         case _:
             names = ("size",) if name == "batches" else ()
     yield from (Candidate(f"{n} = ", f"of {name}") for n in names)
