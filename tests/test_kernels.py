@@ -499,3 +499,85 @@ def test_what_a_nest_has_along_other_axes() -> None:
     for name in ("f", "other"):
         for found, wanted in zip(getattr(fast, name)(q), getattr(plain, name)(q), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_value_of_a_row_that_stretches_counts_once_a_column() -> None:
+    graph = Graph()
+    x = leaf(graph, "x", np.zeros((2, 3)), ["n", "m"])
+    rows = x.apply("sum", axis=1, keepdims=True)
+    wide = graph.make(OPS["broadcast_like"], [rows, x])
+    roots = [x * rows] + [wide.apply("sum", axis=a, keepdims=False) for a in (None, 0, 1)]
+    array = np.arange(6.0).reshape(2, 3)
+    _, found = both(roots, {"x": array})
+    stretched = np.broadcast_to(array.sum(1, keepdims=True), array.shape)
+    for axis, f in zip((None, 0, 1), found[1:], strict=True):
+        np.testing.assert_allclose(f, stretched.sum(axis))
+
+
+#: The shapes of the values of random programs; "1" stretches.
+KINDS = ((), ("n",), ("m",), ("n", "m"), ("m", "n"), ("n", "1"), ("1", "m"))
+SIZES = {"n": 3, "m": 4, "1": 1}
+
+
+def random_program(graph: Graph, seed: int) -> tuple[list[Node], dict[str, Any]]:
+    """Some roots of random operations: reductions over any axes, stretching, transposes, functions."""
+    r, rng = random.Random(seed), np.random.default_rng(seed)
+    pool: dict[tuple[str, ...], list[Node]] = {}
+    arrays: dict[str, Any] = {}
+    for k, kind in enumerate(KINDS):
+        arrays[f"x{k}"] = np.asarray(rng.uniform(0.5, 1.5, [SIZES[d] for d in kind]))[()]
+        dims = [1 if d == "1" else d for d in kind]
+        pool[kind] = [leaf(graph, f"x{k}", np.asarray(arrays[f"x{k}"]), dims)]
+    made: list[Node] = []
+    for _ in range(r.choice([4, 8, 12, 20])):
+        kind = r.choice(KINDS)
+        a, b, whole = (r.choice(pool[k][-r.choice([2, 5, 40]) :]) for k in (kind, kind, ("n", "m")))
+        stretches = kind in ((), ("m",), ("n", "1"), ("1", "m"))
+        match r.choice(
+            ["add", "sin", "where", "reduce", "reduce", "keep", "like", "times", "T", "softmax", "cumsum"]
+        ):
+            case "sin":
+                v = a.apply("sin")
+            case "where":
+                v = a.apply("lt", b).apply("where", a, b)
+            case "reduce" if kind:
+                axis = r.choice([None, *range(len(kind))])
+                v = a.apply(r.choice(["sum", "max"]), axis=axis, keepdims=False) * 0.3
+                kind = () if axis is None else kind[:axis] + kind[axis + 1 :]
+            case "keep" if kind in (("n", "m"), ("m", "n")):
+                axis = kind.index("n") if r.random() < 0.5 else kind.index("m")
+                v = a.apply("sum", axis=axis, keepdims=True) * 0.3
+                kind = tuple("1" if k == axis else d for k, d in enumerate(kind))
+            case "like" if stretches:
+                v, kind = graph.make(OPS["broadcast_like"], [a, whole]), ("n", "m")
+            case "times" if stretches:
+                v, kind = a * whole, ("n", "m")
+            case "T" if kind[::-1] in pool:
+                v, kind = a.apply("transpose", axes=None), kind[::-1]
+            case "softmax" if kind:
+                v = a.apply("softmax", axis=-1)
+            case "cumsum" if kind:
+                v = a.apply("cumsum", axis=0, reverse=False) * 0.3
+            case _:
+                v = a * 0.5 + b
+        pool.setdefault(kind, []).append(v)
+        made.append(v)
+    return list(dict.fromkeys([made[-1], *(r.choice(made) for _ in range(r.choice([0, 1, 2])))])), arrays
+
+
+def check_random_programs(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        roots, arrays = random_program(Graph(), seed)
+        wanted, found = both(roots, arrays)
+        for w, f in zip(wanted, found, strict=True):
+            np.testing.assert_allclose(f, w, rtol=1e-9, atol=1e-9, err_msg=f"seed {seed}")
+
+
+def test_random_programs() -> None:
+    check_random_programs(range(30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(1000, 3000, 100))
+def test_many_random_programs(start: int) -> None:
+    check_random_programs(range(start, start + 100))

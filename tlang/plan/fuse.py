@@ -765,7 +765,7 @@ def _fit_reduce(nest: Nest, node: Node, many: bool) -> Place | None:
     if not row and used != set(range(rank)):
         return None
     if row:
-        if not over:
+        if not over or used & set(nest.columns):  # a value of a row that stretches is not taken once a column
             return None
         return Place(labels, Role.AFTER, stage, split, reads)
     if not over:
