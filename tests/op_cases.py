@@ -468,8 +468,15 @@ CASES: dict[str, list[Case]] = {
     "tril": [Case((s,), lambda x, k=k: np.tril(x, k), {"k": k}) for s in MATRICES for k in (-1, 0, 2)],
     "triu": [Case((s,), lambda x, k=k: np.triu(x, k), {"k": k}) for s in MATRICES for k in (-1, 0, 2)],
     "diag": [
-        *(Case((s,), np.diag) for s in ((3,), (1,), (0,), (3, 3))),
-        *(Case((s,), np.diag, dim=Dim) for s in ((2, 3), (4, 2))),
+        *(
+            Case((s,), lambda x, k=k: np.diag(x, k), {"k": k})
+            for s, k in (((3,), 0), ((1,), 0), ((0,), 0), ((3, 3), 0), ((3,), 1), ((2,), -2), ((3, 3), 1))
+        ),
+        *(
+            Case((s,), lambda x, k=k: np.diag(x, k), {"k": k}, dim=dim)
+            for s, k in (((2, 3), 0), ((4, 2), 0), ((2, 3), 1), ((4, 2), -1), ((3, 3), -2), ((2, 2), 5))
+            for dim in (Dim, size)
+        ),
     ],
     "trace": [Case((s,), lambda x: np.trace(x, axis1=-2, axis2=-1), dtypes="fiu") for s in MATRICES],
     "cholesky": [Case((s,), np.linalg.cholesky, make=positive, dtypes="f") for s in SQUARE],
@@ -872,7 +879,7 @@ CASES |= {
     ],
     "pad": [
         *(
-            Case((s,), lambda x, w=w: np.pad(x, w), {"pad_width": w, "constant_values": 0})
+            Case((s,), lambda x, w=w: np.pad(x, w), {"pad_width": w})
             for s, w in (
                 ((3,), 1),
                 ((3,), (0, 2)),
@@ -1063,3 +1070,19 @@ def backwards(a: Any) -> Any:
 
 #: Ways in which an array may lie in memory.
 LAYOUTS: tuple[Callable[[Any], Any], ...] = (fortran, strided, backwards)
+
+
+#: What LAPACK does with NaN is its own affair; `within` is there to refuse infinities.
+UNSAFE = {"solve", "inv", "det", "logdet", "cholesky", "solve_triangular", "within"}
+
+
+def spoiled(name: str, k: int, value: float, place: int) -> list[Any] | None:
+    """The arrays of a case with NaN or an infinity in one place of each; None if there is no place for it."""
+    case = CASES[name][k]
+    if "f" not in case.dtypes or name in UNSAFE:
+        return None
+    arrays = [np.array(a) for a in case.arrays("f8", seed=k)]
+    drawn = [a for a in arrays[: len(case.shapes)] if a.dtype.kind == "f" and a.size]
+    for a in drawn:
+        a.flat[place] = value
+    return arrays if drawn else None

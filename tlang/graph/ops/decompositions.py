@@ -12,7 +12,7 @@ from typing import Any
 from tlang.errors import error
 from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.linalg import swapped
-from tlang.graph.ops.rules import iota, like, sum_dtype, unbroadcast, unknown_dim, zero_of
+from tlang.graph.ops.rules import iota, like, sum_dtype, unbroadcast, unknown_dim, zero_of, zeros_like
 from tlang.types import Dim, Mismatch, Solver, Tensor
 
 
@@ -81,31 +81,34 @@ for _name, _side in (("tril", "below"), ("triu", "above")):
     )
 
 
-def _diag_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+def _diag_rule(solver: Solver, inputs: tuple[Node, ...], *, k: int) -> Tensor:
     (x,) = inputs
     if x.rank not in (1, 2):
         raise error("T141", op="diag", found=x.type)
     if x.rank == 1:
-        return Tensor(x.dtype, (*x.shape, *x.shape))
+        side = x.shape[0] + Dim(abs(k))
+        return Tensor(x.dtype, (side, side))
     rows, columns = x.shape
-    if rows == columns:
-        return Tensor(x.dtype, (rows,))
+    if rows == columns and (k == 0 or rows.is_const):
+        return Tensor(x.dtype, (Dim(max(0, rows.const - abs(k))) if rows.is_const else rows,))
     if rows.is_const and columns.is_const:
-        return Tensor(x.dtype, (Dim(min(rows.const, columns.const)),))
+        length = min(rows.const - max(0, -k), columns.const - max(0, k))
+        return Tensor(x.dtype, (Dim(max(0, length)),))
     return Tensor(x.dtype, (unknown_dim(),))
 
 
-def _diag_grad(g: Node, out: Node, x: Node) -> tuple[Node]:
-    if x.rank == 1:
-        return (g.apply("diag"),)
-    if x.shape[0] == x.shape[1]:
-        return (g.apply("diag"),)
-    zero = like(x.graph.const(0.0, Tensor(g.dtype), x.span), x)
+def _diag_grad(g: Node, out: Node, x: Node, k: int) -> tuple[Node]:
+    if x.rank == 1 or (x.shape[0] == x.shape[1] and k == 0):
+        return (g.apply("diag", k=k),)
     at = iota(g, 0)
-    return (g.graph.make(OPS["add_at"], [zero, g, at, at], g.span, spec=(("input", 2), ("input", 3))),)
+    row, column = (at + max(0, -k)), (at + max(0, k))
+    inputs = [zeros_like(x), g, row, column]
+    return (g.graph.make(OPS["add_at"], inputs, g.span, spec=(("input", 2), ("input", 3))),)
 
 
-def _lower_diag(out: Node, x: Node) -> Node | None:
+def _lower_diag(out: Node, x: Node, k: int) -> Node | None:
+    if k:
+        return None
     if x.rank == 1:
         column = iota(x, 0)  # of `out` itself the size would be one of what is being replaced
         return column.apply("expand_dims", axis=1).apply("eq", column).apply("where", x, zero_of(x))
@@ -117,13 +120,13 @@ def _lower_diag(out: Node, x: Node) -> Node | None:
 
 operation(
     "diag",
-    "x",
+    "x, k=0",
     _diag_rule,
-    lambda np, x: np.diag(x),
+    lambda np, x, k: np.diag(x, k),
     grad=_diag_grad,
     lower=_lower_diag,
     dynamic=True,
-    doc="The matrix with a vector on its diagonal, or the diagonal of a matrix.",
+    doc="The matrix with a vector on diagonal k, or that diagonal of a matrix.",
 )
 
 

@@ -10,7 +10,7 @@ from tlang.graph.node import Node, operation
 from tlang.graph.ops.elementwise import real, unary
 from tlang.graph.ops.formula import formula
 from tlang.graph.ops.rules import elementwise, predicate, unbroadcast
-from tlang.types import BOOL, Solver, Tensor
+from tlang.types import BOOL, F64, Solver, Tensor
 
 LN2 = 0.6931471805599453
 
@@ -283,6 +283,17 @@ def _close_rule(solver: Solver, inputs: tuple[Node, ...], **attrs: Any) -> Tenso
     return predicate(solver, inputs).with_dtype(BOOL)
 
 
+def _lower_close(out: Node, x: Node, y: Node, rtol: float, atol: float, equal_nan: bool) -> Node | None:
+    if x.dtype.kind == "c":
+        return None
+    equal = x.apply("eq", y)
+    x, y = (v if v.dtype.kind == "f" else v.cast(F64) for v in (x, y))
+    near = (x - y).apply("abs").apply("le", atol + rtol * y.apply("abs"))
+    close = near.apply("and", y.apply("isfinite")).apply("or", equal)
+    both = x.apply("isnan").apply("and", y.apply("isnan"))
+    return close.apply("or", both) if equal_nan else close
+
+
 operation(
     "isclose",
     "x, y, rtol=1e-5, atol=1e-8, equal_nan=False",
@@ -290,6 +301,7 @@ operation(
     lambda np, x, y, rtol, atol, equal_nan: np.isclose(x, y, rtol, atol, equal_nan),
     convert="arith",
     grad=None,
+    lower=_lower_close,
     cut="a comparison",
     doc="Whether x and y differ by at most atol + rtol * abs(y); equal infinities are close.",
 )

@@ -497,6 +497,7 @@ operation(
     ),
     convert="arith",
     grad=None,
+    lower=lambda out, x, y, **how: x.apply("isclose", y, **how).apply("all", axis=None, keepdims=False),
     doc="Whether |x - y| <= atol + rtol * |y| for all elements.",
     cut="a comparison",
 )
