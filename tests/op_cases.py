@@ -389,7 +389,7 @@ CASES: dict[str, list[Case]] = {
     "square": unary(np.square, dtypes="fiu"),
     "floor": unary(np.floor),
     "ceil": unary(np.ceil),
-    "round": unary(np.round),
+    "rint": unary(np.rint),
     "trunc": unary(np.trunc),
     "exp": unary(np.exp),
     "expm1": unary(np.expm1),
@@ -805,6 +805,11 @@ CASES |= {
         for k, item in enumerate(("quotient", "remainder"))
     ],
     "ravel": [Case((s,), np.ravel) for s in SHAPES],
+    "round": [
+        Case((s,), lambda x, d=d: np.round(f64(x), d), {"decimals": d}, low=-200, high=200)
+        for s in SHAPES
+        for d in (0, 1, -1)
+    ],
     "swapaxes": [
         Case((s,), lambda x, a=a, b=b: np.swapaxes(x, a, b), {"axis1": a, "axis2": b})
         for s, a, b in (((2, 3), 0, 1), ((2, 3, 1), -1, 0), ((3,), 0, 0), ((2, 0), 0, 1))

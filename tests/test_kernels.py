@@ -515,7 +515,7 @@ def test_a_value_of_a_row_that_stretches_counts_once_a_column() -> None:
 
 
 #: The shapes of the values of random programs; "1" stretches.
-KINDS = ((), ("n",), ("m",), ("n", "m"), ("m", "n"), ("n", "1"), ("1", "m"))
+VALUES = ((), ("n",), ("m",), ("n", "m"), ("m", "n"), ("n", "1"), ("1", "m"))
 SIZES = {"n": 3, "m": 4, "1": 1}
 
 
@@ -524,13 +524,13 @@ def random_program(graph: Graph, seed: int) -> tuple[list[Node], dict[str, Any]]
     r, rng = random.Random(seed), np.random.default_rng(seed)
     pool: dict[tuple[str, ...], list[Node]] = {}
     arrays: dict[str, Any] = {}
-    for k, kind in enumerate(KINDS):
+    for k, kind in enumerate(VALUES):
         arrays[f"x{k}"] = np.asarray(rng.uniform(0.5, 1.5, [SIZES[d] for d in kind]))[()]
         dims = [1 if d == "1" else d for d in kind]
         pool[kind] = [leaf(graph, f"x{k}", np.asarray(arrays[f"x{k}"]), dims)]
     made: list[Node] = []
     for _ in range(r.choice([4, 8, 12, 20])):
-        kind = r.choice(KINDS)
+        kind = r.choice(VALUES)
         a, b, whole = (r.choice(pool[k][-r.choice([2, 5, 40]) :]) for k in (kind, kind, ("n", "m")))
         stretches = kind in ((), ("m",), ("n", "1"), ("1", "m"))
         match r.choice(

@@ -61,10 +61,10 @@ def _int(value: Any, name: str, span: Span) -> int:
     return number
 
 
-def _count(value: Any, name: str, span: Span) -> int:
+def _decimals(value: Any, name: str, span: Span) -> int:
     number = _int(value, name, span)
-    if number < 0:
-        raise error("F108", span, name=name, wanted="an integer, not negative")
+    if abs(number) > 22:  # beyond, a power of ten is no float
+        raise error("F108", span, name=name, wanted="an integer from -22 to 22")
     return number
 
 
@@ -152,6 +152,7 @@ STATIC: dict[str, Callable[[Any, str, Span], Any]] = {
     "endpoint": _flag,
     "equal_nan": _flag,
     "ddof": _int,
+    "decimals": _decimals,
     "rtol": _real,
     "atol": _real,
     "slope": _real,

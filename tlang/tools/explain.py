@@ -76,7 +76,7 @@ def explain_operation(row: Op | Formula) -> str:
     """A row of the table: signature, meaning, types, gradient, stable forms, and an example."""
     out = [f"{row.name}({row.signature})", "", f"    {row.doc}"]
     if isinstance(row, Formula):
-        out += ["", "gradient", "    that of the operations it is a formula in"]
+        out += ["", "gradient", "    that of the formula for which the call stands"]
     else:
         if kinds := _TYPES.get(row.convert):
             out.append(f"    {kinds}")

@@ -380,11 +380,11 @@ _keeps_integers(
 _keeps_integers(
     "square", lambda np, x: np.multiply(x, x), lambda g, out, x: (g * 2 * x,), "x * x.", scalar="{0} * {0}"
 )
-for _name in ("floor", "ceil", "round", "trunc"):
+for _name in ("floor", "ceil", "rint", "trunc"):
     _what = {
         "floor": "down",
         "ceil": "up",
-        "round": "to the nearest, halves to even",
+        "rint": "to the nearest, halves to even",
         "trunc": "towards zero",
     }
     unary(
@@ -393,7 +393,7 @@ for _name in ("floor", "ceil", "round", "trunc"):
         _zero,
         f"x rounded {_what[_name]}; the derivative is 0.",
         type=real,
-        scalar=f"np.{'rint' if _name == 'round' else _name}({{0}})",
+        scalar=f"np.{_name}({{0}})",
     )
 unary(
     "exp",

@@ -87,6 +87,15 @@ unary(
 )
 
 
+@formula("round", "x, decimals=0", "x rounded to a number of decimals, halves to even; the derivative is 0.")
+def round_(x: Node, decimals: int) -> Node:
+    """Whole multiples of a power of ten, as NumPy computes them: the power itself is always exact."""
+    if decimals == 0:
+        return x.apply("rint")
+    power = 10.0 ** abs(decimals)
+    return (x * power).apply("rint") / power if decimals > 0 else (x / power).apply("rint") * power
+
+
 # ---------------------------------------------------------------- the error function and gamma
 
 

@@ -249,7 +249,7 @@ def quantile(x: Node, q: Node, axis: Axes, keepdims: bool, method: str) -> Node:
     q = within(q.cast(q.dtype if q.dtype.kind == "f" else F64), "`q`", 0, 1)
     place = q * (size_of(ordered, at) - 1).cast(q.dtype)
     if method == "nearest":
-        place = place.apply("round")
+        place = place.apply("rint")
     under, over = place.apply("floor"), place.apply("ceil")
     low, high = (along(ordered, k.cast(I64), at) for k in (under, over))
     if q.rank and at:
