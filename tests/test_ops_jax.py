@@ -1,4 +1,4 @@
-"""Gradients of first and second order against JAX's, where JAX is installed (`pip install '.[jax]'`)."""
+"""Gradients of first and second order against JAX's, where JAX is installed (the extra `oracles`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tlang.types import Dim
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed: the extra `jax` has it"),
+    pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed: the extra `oracles` has it"),
 ]
 
 
