@@ -1029,7 +1029,9 @@ FLAT_FORMULAS = {"count_nonzero", "eye", "tri", "bincount"}
 ELSEWHERE = {"dim", "draw", "unit"}
 ELSEWHERE |= {"between", "not_negative", "probability"}  # tests/test_native_random.py
 ELSEWHERE |= {"place", "gather", "scatter"}  # tests/test_places.py
-LEAVES = {"const", "tensor", "shared", "value", "stream", "hole"}
+RECURRENCE = {"open_scan", "result", "scan", "item"}  # tests/test_scan.py
+ELSEWHERE |= RECURRENCE
+LEAVES = {"const", "tensor", "shared", "value", "stream", "hole", "bound"}
 
 DTYPES = {"f": ("f8", "f4"), "i": ("i8", "i1", "i4"), "u": ("u1", "u8"), "b": ("?",), "c": ("c16", "c8")}
 FLAT = [(name, k) for name, cases in CASES.items() for k in range(len(cases))]

@@ -17,6 +17,7 @@ from op_cases import (
     LAYOUTS,
     LEAVES,
     PAIRS,
+    RECURRENCE,
     SHAPES,
     expected,
     has_gradient,
@@ -44,7 +45,7 @@ def test_every_row_is_complete() -> None:
         assert callable(op.type), name
         assert op.doc.strip(), name
         assert op.doc.rstrip().endswith("." if op.public else (".", "?")), name
-        if name not in LEAVES | {"draw", "unit"}:
+        if name not in LEAVES | RECURRENCE | {"draw", "unit"}:
             assert callable(op.numpy), name
         if name not in LEAVES:
             assert op.grad is not None or op.cut, (

@@ -769,6 +769,54 @@ _codes(
             "the seed of a stream is an integer computed from literals",
             "A declaration does not depend on the run; `set s.seed = k` reseeds.",
         ),
+        "F200": (
+            "{found} cannot be the step of a recurrence",
+            "A step is a template, a function without updates and draws, or an operation, named without brackets: "
+            "its parameters are an element of each sequence, then the carried values.",
+        ),
+        "F201": (
+            "{name} takes {takes}, and is given {given}",
+            "A step takes an element of each sequence, then the carried values; a condition takes the carried "
+            "values. More parameters than that need defaults.",
+        ),
+        "F202": (
+            "a sequence is {found}: it has no axis to go along",
+            "A recurrence goes along the first axis of its sequences. What is the same in all steps the step "
+            "reads by its name.",
+        ),
+        "F203": (
+            "the sequences differ in length",
+            "In each step one element of every sequence is taken: their first axes have one size.",
+        ),
+        "F204": (
+            "`{name}` begins as {begins}, and the step makes {found} of it",
+            "A carried value keeps its dtype and its shape from step to step.",
+        ),
+        "F205": (
+            "the step gives {got}, too few for the carried {names}",
+            "A step gives the carried values anew, in the order of its parameters, then what else it computes.",
+        ),
+        "F206": (
+            "how many steps? {why}",
+            "The number of steps is the length of the sequences, `steps = n`, or left to `while = condition`.",
+        ),
+        "F207": (
+            "a draw of `{name}` in a step depends on the step",
+            "A random variable is drawn once a call, however often a formula names it, and a step is part of one "
+            "formula. A draw for every step is a sequence.",
+        ),
+        "F208": (
+            "`{a}` and `{b}` do not go together",
+            "With `while` the last element is not known before the run, nor where segments end.",
+        ),
+        "F209": (
+            "the step gives `{found}` where the new `{wanted}` is expected",
+            "The carried values come in the order of the step's parameters.",
+        ),
+        "F210": (
+            "the condition of `while` is {found}, a bool is wanted",
+            "A step is made while the condition, of the carried values, is True.",
+        ),
         "A101": (
             "argument `{name}` is not a number, a list or an array: {found}",
             "Arguments from Python are numbers, nested lists and NumPy arrays.",

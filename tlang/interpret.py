@@ -15,6 +15,8 @@ import numpy as np
 from tlang.errors import TlangError, error, placed
 from tlang.graph.node import LEAVES, Node, toposort
 from tlang.graph.ops.random import DISTRIBUTIONS, beside
+from tlang.graph.recurrence import Body, iterate
+from tlang.source import Span
 from tlang.types import Dim, Symbol, Tensor
 
 Array = Any
@@ -107,6 +109,8 @@ class Tape:
         if node.op.name == "draw":
             places = [p.place for p in DISTRIBUTIONS[node.attr("distribution")].params]
             return lambda sizes, draw, *xs: draw(node, xs, _draw_shape(shape, sizes, xs, places))
+        if node.op.name == "scan":
+            return self._scan(node)
         meaning = node.op.numpy
         assert meaning is not None, node
         attrs = dict(node.attrs)
@@ -138,23 +142,63 @@ class Tape:
 
         return checked
 
+    def _scan(self, node: Node) -> Callable[..., Array]:
+        """A closed recurrence as a function of (sizes, draw, *inputs)."""
+        body: Body = node.attr("body")
+        steps = Steps(body, node.span)
+        counted = node.attr("steps")
+        reverse, keep = node.attr("reverse"), node.attr("keep")
+        of = {"last": body.state, "all": body.state, "before": body.state, "output": body.outputs}
+        rows = [of[what][k] for what, k in keep]
+
+        def run(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
+            count = int(xs[0]) if counted else None
+            carried, given = len(body.state), len(body.elements)
+            state, rest = list(xs[counted : counted + carried]), xs[counted + carried :]
+            sequences, free = rest[:given], rest[given:]
+            if sequences:
+                lengths = {len(s) for s in sequences}
+                if len(lengths) > 1:
+                    raise error("F203", node.span, notes=[f"lengths {', '.join(map(str, sorted(lengths)))}"])
+                count = lengths.pop()
+            if count is not None and count < 0:
+                raise error("R113", size=count)
+            shapes = [(evaluate_shape(r, sizes), r.dtype.numpy_name) for r in rows]
+            step = steps.start(free, dict(sizes), draw)
+            return iterate(np, body, step, state, sequences, count, reverse, keep, shapes)
+
+        return run
+
     def run(
         self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None, watch: Watch | None = None
     ) -> list[Array]:
         """The roots' values; `leaf` gives the leaves, `sizes` what is known of the call's sizes."""
-        slots: list[Array] = [None] * self.size
         sizes = {} if sizes is None else sizes
+        slots: list[Array] = [None] * self.size
         for i, value in self.constants:
             slots[i] = value
+        for i, value in zip((i for i, _ in self.leaves), self.bind(leaf, sizes), strict=True):
+            slots[i] = value
+        return self.execute(slots, draw, sizes, watch)
+
+    def bind(self, leaf: Leaf, sizes: Sizes) -> list[Array]:
+        """The values of the leaves, whose shapes give sizes their values."""
+        values: list[Array] = []
         bound: list[tuple[str, Node, tuple[int, ...]]] = []
-        for i, node in self.leaves:
-            slots[i] = value = leaf(node)
+        for _, node in self.leaves:
+            values.append(value := leaf(node))
             if node.type.shape:
                 bound.append((leaf_name(node), node, value.shape))
         for node in self.others:
             bound.append((leaf_name(node), node, np.shape(leaf(node))))
         if bound:
             bind_sizes(bound, sizes)
+        return values
+
+    def execute(
+        self, slots: list[Array], draw: Draw, sizes: Sizes, watch: Watch | None = None
+    ) -> list[Array]:
+        """The roots' values; `slots` has constants and leaves in their places."""
         at: Node | None = None
         try:
             with np.errstate(all="ignore"):
@@ -174,6 +218,54 @@ class Tape:
         except (ValueError, IndexError, TypeError, OverflowError) as e:
             raise error("R120", at.span if at is not None else None, what=str(e)) from None
         return [slots[r] for r in self.roots]
+
+
+class Steps:
+    """The steps of a recurrence: its body as a tape, over values that change from step to step."""
+
+    def __init__(self, body: Body, span: Span | None) -> None:
+        self.body = body
+        self.tape = Tape(body.results)
+        self.slots = {node: i for i, node in self.tape.leaves}
+        self.span = span
+
+    def start(
+        self, free: Sequence[Array], sizes: Sizes, draw: Draw
+    ) -> Callable[[Sequence[Array]], list[Array]]:
+        """The function that makes a step of carried values and elements; sizes are checked in the first."""
+        body, tape = self.body, self.tape
+        values: dict[Node, Array] = dict(zip(body.free, free, strict=True))
+        base: list[Array] = [None] * tape.size
+        for i, value in tape.constants:
+            base[i] = value
+        for node, value in values.items():
+            if node in self.slots:
+                base[self.slots[node]] = value
+        changing = (*body.state, *body.elements)
+        places = [(k, self.slots[n]) for k, n in enumerate(changing) if n in self.slots]
+        first = True
+
+        def step(current: Sequence[Array]) -> list[Array]:
+            nonlocal first
+            if first:
+                values.update(zip(changing, current, strict=True))
+                tape.bind(values.__getitem__, sizes)  # sizes from inside of a step are new in each
+                first = False
+            slots = base.copy()
+            for k, i in places:
+                slots[i] = current[k]
+            made = tape.execute(slots, draw, dict(sizes))
+            for before, value in zip(current, made[: len(body.new)], strict=False):
+                if np.shape(before) != np.shape(value):
+                    raise error("R132", self.span, wanted=np.shape(before), found=np.shape(value))
+            return made
+
+        return step
+
+
+def evaluate_shape(node: Node, sizes: Sizes) -> tuple[int, ...]:
+    """A node's shape in a call; sizes that only the run knows, and did not find out, are 0."""
+    return tuple(evaluate_dims(d, sizes) or 0 for d in node.shape)
 
 
 def leaf_name(node: Node) -> str:

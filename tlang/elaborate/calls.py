@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from tlang.elaborate import formulas, indices, inlining, options
+from tlang.elaborate import formulas, indices, inlining, options, recurrence
 from tlang.elaborate.arguments import bind
 from tlang.elaborate.drafts import replace_leaves
 from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, TemplateDef
@@ -23,6 +24,9 @@ from tlang.types import DTYPES, U64, Dim
 
 if TYPE_CHECKING:
     from tlang.elaborate.expressions import Elaborator, Task
+
+
+_uses = count()
 
 
 def call(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
@@ -157,33 +161,47 @@ def _cast(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
 
 
 def _template(el: Elaborator, e: ast.Call, found: TemplateDef, scope: Scope) -> Task:
-    """A template's body with its parameters bound; where it differentiates, arguments go in afterwards."""
+    """A template's body with its parameters bound."""
+    params = {p.name.id: p for p in found.decl.params}
+    required = [p for p, decl_ in params.items() if decl_.default is None]
+    bound = bind(e, f"`{found.name}`", list(params), required)
+    values: dict[str, tuple[Any, Span]] = {}
+    for name in params:
+        if name in bound:
+            arg = bound[name].value
+            values[name] = (yield el.expr(arg, scope)), arg.span
+    return (yield apply_template(el, e.span, found, scope, values))
+
+
+def apply_template(
+    el: Elaborator, use: Span, found: TemplateDef, scope: Scope, values: Mapping[str, tuple[Any, Span]]
+) -> Task:
+    """A template's body for values of its parameters, used at a place.
+
+    Where it differentiates, the values go in afterwards. Parameters without a value have a default.
+    """
     decl = found.decl
     caller: Scope | None = scope
     while caller is not None and caller.kind in ("template", "inline"):
         if caller.owner is found:
-            raise error("N109", e.span, name=found.name, labels=[Label(found.span, "defined here")])
+            raise error("N109", use, name=found.name, labels=[Label(found.span, "defined here")])
         caller = caller.caller
-    params = {p.name.id: p for p in decl.params}
-    required = [p for p, decl_ in params.items() if decl_.default is None]
-    bound = bind(e, f"`{found.name}`", list(params), required)
-    inner = Scope(found.scope.unit, "template", found.scope, found, e.span, scope)
+    inner = Scope(found.scope.unit, "template", found.scope, found, use, scope)
     differentiates = _mentions_gradient(decl.value)
     holes: dict[Node, Node] = {}
-    for name, p in params.items():
-        arg = bound.get(name)
-        if arg is not None:
-            value = yield el.expr(arg.value, scope)
+    for p in decl.params:
+        name, span = p.name.id, p.span
+        if name in values:
+            value, span = values[name]
         else:
             assert p.default is not None
             value = yield el.expr(p.default, found.scope)
-        span = arg.value.span if arg is not None else p.span
         if p.type is not None:
             kind = found.scope.unit.tensor_type(p.type)
             value = el.adapt(el.as_node(value, span), kind.dtype, span)
             el.fit(value, kind, span, f"`{name}` of `{found.name}`", Label(p.span, "declared here"))
         if differentiates and isinstance(value, Node) and value.dtype.is_inexact:
-            hole = el.graph.leaf("hole", value.type.strong(), p.span, name=(id(e), name))
+            hole = el.graph.leaf("hole", value.type.strong(), p.span, name=(next(_uses), name))
             holes[hole] = value.cast(value.dtype)
             value = hole
         inner.names[name] = LocalDef(name, p.span, value)
@@ -221,6 +239,8 @@ def _form(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
         return (yield _grad(el, e, scope))
     if name in ("vjp", "jvp"):
         return (yield _product(el, e, name, scope))
+    if name == "scan":
+        return (yield recurrence.scan(el, e, scope))
     if name == "load" and scope.is_command():
         return (yield _load(el, e, scope))
     hint = (
@@ -260,7 +280,7 @@ def _names(el: Elaborator, args: Sequence[ast.Arg], what: str, scope: Scope) -> 
 
 def _grad(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
     """`grad(cost, a, b)`: the cost stabilised as it is written, then one reverse walk."""
-    inner = _inline(scope)
+    inner = inline_scope(scope)
     options = [a for a in e.args if a.name is not None]
     args = [a for a in e.args if a.name is None]
     if len(args) < 2:
@@ -295,7 +315,7 @@ def _grad(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
     return Record(tuple(f"out{k}" for k in range(len(results))), tuple(results))
 
 
-def _inline(scope: Scope) -> Scope:
+def inline_scope(scope: Scope) -> Scope:
     """In a command, calls inside a gradient are expanded rather than run."""
     return Scope(scope.unit, "inline", scope, caller=scope) if scope.is_command() else scope
 
@@ -325,7 +345,7 @@ def _product(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
     """`jvp(e, a, t)`: the derivative of e along t in a. `vjp(e, a, c)`: c pulled back to a."""
     last = "tangent" if name == "jvp" else "cotangent"
     bound = bind(e, f"`{name}`", ("e", "a", last), ("e", "a", last))
-    inner = _inline(scope)
+    inner = inline_scope(scope)
     out = yield el.node(bound["e"].value, inner)
     (w,) = yield _names(el, [bound["a"]], name, inner)
     seed = yield el.node(bound[last].value, inner)

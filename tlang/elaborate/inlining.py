@@ -25,20 +25,25 @@ def call(el: Elaborator, e: ast.Call, found: FunctionDef, scope: Scope) -> Task:
     args = yield arguments(el, e, draft, scope)
     if scope.kind == "command":
         return el.command_call(draft, args, e, scope)
+    check_pure(draft, e.span, scope)
+    nodes = inline(el, draft, args, e, scope)
+    return nodes[0] if draft.fields is None else Record(draft.fields, tuple(nodes))
+
+
+def check_pure(draft: Draft, span: Span, scope: Scope) -> None:
+    """A function with effects is a command, and no part of a formula."""
     if draft.has_effects:
         what = "updates" if draft.updates else "draws from"
         names = ", ".join(f"`{k}`" for k in (draft.updates or draft.advances()))
         raise error(
             "F140",
-            e.span,
-            name=found.name,
+            span,
+            name=draft.definition.name,
             what=what,
             names=names,
             labels=scope.uses(),
-            hint=f"write `set r = {found.name}(...)` at top level",
+            hint=f"write `set r = {draft.definition.name}(...)` at top level",
         )
-    nodes = inline(el, draft, args, e, scope)
-    return nodes[0] if draft.fields is None else Record(draft.fields, tuple(nodes))
 
 
 def arguments(el: Elaborator, e: ast.Call, draft: Draft, scope: Scope) -> Task:
@@ -51,18 +56,22 @@ def arguments(el: Elaborator, e: ast.Call, draft: Draft, scope: Scope) -> Task:
     for p in draft.params:
         if p.name in bound:
             arg = bound[p.name].value
-            x = yield el.node(arg, scope)
-            if x.rank != p.node.rank:
-                raise error(
-                    "T107",
-                    arg.span,
-                    what=f"`{p.name}` of {what}",
-                    wanted=p.node.type.declared(),
-                    found=el.type_text(x),
-                    labels=scope.uses(),
-                )
-            out[p.name] = (el.convert(x, p.node.dtype, arg.span), arg.span)
+            out[p.name] = argument(el, draft, p, (yield el.node(arg, scope)), arg.span, scope)
     return out
+
+
+def argument(el: Elaborator, draft: Draft, p: Param, x: Node, span: Span, scope: Scope) -> tuple[Node, Span]:
+    """An argument as a node of the parameter's dtype and rank."""
+    if x.rank != p.node.rank:
+        raise error(
+            "T107",
+            span,
+            what=f"`{p.name}` of `{draft.definition.name}`",
+            wanted=p.node.type.declared(),
+            found=el.type_text(x),
+            labels=scope.uses(),
+        )
+    return el.convert(x, p.node.dtype, span), span
 
 
 class Instance:
@@ -117,7 +126,7 @@ class Instance:
 
 
 def inline(
-    el: Elaborator, draft: Draft, args: Mapping[str, tuple[Node, Span]], e: ast.Call, scope: Scope
+    el: Elaborator, draft: Draft, args: Mapping[str, tuple[Node, Span]], e: ast.Expr, scope: Scope
 ) -> list[Node]:
     """The outputs of a call as nodes of the caller's graph."""
     instance = Instance(el, draft, args, e.span)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from tlang.graph.node import Node, substitute, toposort
+from tlang.graph.node import OPS, Node, substitute, toposort
+from tlang.graph.ops.rules import size_of, zeros_like
+from tlang.graph.recurrence import Open, bound, captures, inputs_of, level, open_scan
 from tlang.types import Tensor
 
 
-def passes(node: Node, i: int) -> bool:
-    """Whether a gradient can flow from a node to its input `i`."""
-    x = node.inputs[i]
+def passes(node: Node, i: int, x: Node) -> bool:
+    """Whether a gradient can flow from a node to its input `i`, which is `x`."""
     return (
         node.op.grad is not None
         and node.dtype.kind == "f"
@@ -26,29 +27,157 @@ def vjp(out: Node, wrt: Sequence[Node], seed: Node) -> list[Node | None]:
     A node of `wrt` that lies between `out` and another one still passes its gradient on: every
     result is the total derivative.
     """
-    order = toposort([out])
+    captured = captures([out])
+    order = level([out], captured) if captured else toposort([out])
+    return pull([out], [seed], wrt, order, captured)
+
+
+def pull(
+    outs: Sequence[Node],
+    seeds: Sequence[Node],
+    wrt: Sequence[Node],
+    order: Sequence[Node],
+    captured: Mapping[Node, tuple[Node, ...]],
+) -> list[Node | None]:
+    """The cotangents of `wrt` for those of several nodes; `order` are the nodes of one level between them."""
     active = {id(w) for w in wrt}
     for node in order:
-        if any(id(x) in active and passes(node, i) for i, x in enumerate(node.inputs)):
+        if any(id(x) in active and passes(node, i, x) for i, x in enumerate(inputs_of(node, captured))):
             active.add(id(node))
-    cotangents: dict[int, Node] = {id(out): seed} if id(out) in active else {}
+    cotangents: dict[int, Node] = {}
+    parts: dict[Node, dict[tuple[str, int], Node]] = {}
+
+    def add(x: Node, part: Node) -> None:
+        fits = part.rank == x.rank and all(map(x.graph.solver.unify, part.shape, x.shape))
+        assert fits, f"the gradient for {x} is {part}"
+        before = cotangents.get(id(x))
+        cotangents[id(x)] = part if before is None else before + part
+
+    for out, seed in zip(outs, seeds, strict=True):
+        if id(out) in active:
+            add(out, seed)
     for node in reversed(order):
-        g = cotangents.get(id(node))
-        if g is None or node.op.grad is None:
+        if node in parts:
+            wanted = {x for x in inputs_of(node, captured) if id(x) in active and passes(node, 0, x)}
+            for x, g in _pull_scan(Open.of(node), parts[node], wanted, captured):
+                add(x, g)
             continue
-        wanted = [i for i, x in enumerate(node.inputs) if id(x) in active and passes(node, i)]
-        if not wanted:
+        own = cotangents.get(id(node))
+        if own is None or node.op.grad is None:
             continue
-        parts = node.op.grad(g, node, *node.inputs, **dict(node.attrs))
-        for i in wanted:
-            part = parts[i]
-            if part is not None:
-                x = node.inputs[i]
-                fits = part.rank == x.rank and all(map(out.graph.solver.unify, part.shape, x.shape))
-                assert fits, f"the gradient of {node} for {x} is {part}"
-                before = cotangents.get(id(x))
-                cotangents[id(x)] = part if before is None else before + part
+        if node.op.name == "result":
+            parts.setdefault(node.inputs[0], {})[node.attr("what"), node.attr("index")] = own
+            continue
+        indices = [i for i, x in enumerate(node.inputs) if id(x) in active and passes(node, i, x)]
+        if not indices:
+            continue
+        made = node.op.grad(own, node, *node.inputs, **dict(node.attrs))
+        for i in indices:
+            if (part := made[i]) is not None:
+                add(node.inputs[i], part)
     return [cotangents.get(id(w)) for w in wrt]
+
+
+def _pull_scan(
+    scan: Open,
+    cotangents: Mapping[tuple[str, int], Node],
+    wanted: Collection[Node],
+    captured: Mapping[Node, tuple[Node, ...]],
+) -> list[tuple[Node, Node]]:
+    """The cotangents of what a recurrence reads: a recurrence in the other direction.
+
+    It carries the cotangents of the carried values, and sums for what the body captures; the values
+    carried into each step, which the first run keeps, are among its sequences. So the memory is linear in the
+    number of steps, and what is inside of a step is computed again.
+    """
+    graph, span = scan.node.graph, scan.node.span
+    sequences: list[Node] = []
+    elements: list[Node] = []
+
+    def along(sequence: Node, element: Node) -> Node:
+        sequences.append(sequence)
+        elements.append(element)
+        return element
+
+    def fresh(kind: Node, name: str) -> Node:
+        return bound(graph, kind.type.with_shape(kind.shape), name, span)
+
+    def cotangent(what: str, index: int, like: Node) -> Node | None:
+        g = cotangents.get((what, index))
+        return None if g is None else along(g, fresh(like, "cotangent"))
+
+    given = []
+    for x, element in zip(scan.sequences, scan.elements, strict=True):
+        given.append(x if scan.condition is None else _first(x, scan.part("before", 0)))
+        along(given[-1], element)
+    for k, b in enumerate(scan.state):
+        along(scan.part("before", k), b)
+    floats = [k for k, b in enumerate(scan.state) if b.dtype.kind == "f"]
+    sums = [f for f in captured[scan.node] if f in wanted]
+    state = [fresh(scan.state[k], "cotangent") for k in floats] + [fresh(f, "sum") for f in sums]
+    outs, seeds = [], []
+    for k, g in zip(floats, state, strict=False):
+        row = cotangent("all", k, g)
+        outs.append(scan.new[k])
+        seeds.append(g if row is None else g + row)
+    for k, out in enumerate(scan.outputs):
+        row = cotangent("output", k, out)
+        if row is not None:
+            outs.append(out)
+            seeds.append(row)
+    inner = level(scan.results, captured, frozenset((*captured[scan.node], *scan.bound)))
+    places = [scan.state[k] for k in floats]
+    through = [b for x, b in zip(scan.sequences, scan.elements, strict=True) if x in wanted]
+    found = pull(outs, seeds, [*places, *through, *sums], inner, captured)
+    count, rest = len(floats), len(floats) + len(through)
+    passed, summed = found[count:rest], found[rest:]
+    new: list[Node] = []
+    for k, place, back in zip(floats, places, found[:count], strict=True):
+        row = cotangent("before", k, place)
+        total = row if back is None else back if row is None else back + row
+        new.append((zeros_like(place) if total is None else total).cast(place.dtype))
+    for s, more in zip(state[count:], summed, strict=True):
+        new.append(s if more is None else s + more)
+    outputs = [zeros_like(b) if part is None else part for b, part in zip(through, passed, strict=True)]
+    init = [cotangents.get(("last", k), zeros_like(scan.init[k])) for k in floats]
+    made = open_scan(
+        graph,
+        span,
+        [*init, *(zeros_like(f) for f in sums)],
+        sequences,
+        state,
+        elements,
+        new,
+        outputs,
+        length=scan.length,
+        steps=scan.steps if scan.condition is None else None,
+        reverse=not scan.reverse,
+    )
+    pairs = [(scan.init[k], made.part("last", at)) for at, k in enumerate(floats) if scan.init[k] in wanted]
+    for at, (b, part) in enumerate(zip(through, passed, strict=True)):
+        if part is not None:
+            k = scan.elements.index(b)
+            pairs.append((scan.sequences[k], _whole(scan.sequences[k], given[k], made.part("output", at))))
+    for at, (f, part) in enumerate(zip(sums, summed, strict=True), len(floats)):
+        if part is not None:
+            pairs.append((f, made.part("last", at)))
+    return pairs
+
+
+def _first(x: Node, like: Node) -> Node:
+    """As many elements of a sequence as another has."""
+    spec = (("slice", None, ("input", 1), 1),)
+    return x.graph.make(OPS["index"], [x, size_of(like, 0)], x.span, spec=spec)
+
+
+def _whole(x: Node, part: Node, g: Node) -> Node:
+    """The cotangent of a sequence for that of its first elements."""
+    if part is x:
+        return g
+    assert part.op.grad is not None
+    (made, *_) = part.op.grad(g, part, *part.inputs, **dict(part.attrs))
+    assert made is not None
+    return made
 
 
 def grad(cost: Node, wrt: Sequence[Node]) -> list[Node | None]:
@@ -79,7 +208,7 @@ def find_cut(out: Node, source: Node) -> Node | None:
     alive = {id(source)}
     cut: Node | None = None
     for node in toposort([out]):
-        ways = [passes(node, i) for i, x in enumerate(node.inputs) if id(x) in alive]
+        ways = [passes(node, i, x) for i, x in enumerate(node.inputs) if id(x) in alive]
         if any(ways):
             alive.add(id(node))
         elif ways:

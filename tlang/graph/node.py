@@ -93,7 +93,7 @@ class Op:
 
 
 #: The operations whose values are given from outside.
-LEAVES = frozenset({"tensor", "shared", "value", "stream"})
+LEAVES = frozenset({"tensor", "shared", "value", "stream", "bound"})
 
 #: The one table: every operation by name. The files of `tlang.graph.ops` fill it.
 OPS: dict[str, Op] = {}
@@ -368,8 +368,10 @@ class Function:
 # ---------------------------------------------------------------- walks
 
 
-def toposort(roots: Iterable[Node]) -> list[Node]:
-    """Every node that the roots reach, inputs before users, each once."""
+def toposort(
+    roots: Iterable[Node], inputs: Callable[[Node], Sequence[Node]] = lambda node: node.inputs
+) -> list[Node]:
+    """Every node that the roots reach, inputs before users, each once; `inputs` says what a node needs."""
     order: list[Node] = []
     done: set[int] = set()
     stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(list(roots))]
@@ -380,7 +382,7 @@ def toposort(roots: Iterable[Node]) -> list[Node]:
         elif id(node) not in done:
             done.add(id(node))
             stack.append((node, True))
-            stack.extend((x, False) for x in reversed(node.inputs) if id(x) not in done)
+            stack.extend((x, False) for x in reversed(inputs(node)) if id(x) not in done)
     return order
 
 

@@ -549,6 +549,8 @@ class NativeLoop:
 
     def numpy(self, call: Any, node: Node, sources: Sequence[str], sizes: Sizes) -> str:
         """An operation that NumPy does."""
+        if node.op.name == "scan":
+            raise Foreign("a recurrence in it goes step by step")
         if node.op.name == "draw" and not isinstance(
             self.session.streams.state(node.attr("state")), PhiloxState
         ):
