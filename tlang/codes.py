@@ -184,9 +184,9 @@ _codes(
             "line of the word, and statements are separated by newlines or `;`.",
         ),
         "S032": (
-            "tlang has no list comprehensions",
-            "Operations work on whole tensors: `x ** 2` squares every element, `sum(x)` adds them, and a "
-            "loop `for i in 0..n { ... }` repeats commands.",
+            "a comprehension has no `in`",
+            "`[x[i] ** 2 for i]` names indices, whose ranges follow from what they index. Operations work on whole "
+            "tensors too: `x ** 2` squares every element; a loop `for i in 0..n { ... }` repeats commands.",
         ),
         "S033": (
             "{where} takes no type",
@@ -816,6 +816,19 @@ _codes(
         "F210": (
             "the condition of `while` is {found}, a bool is wanted",
             "A step is made while the condition, of the carried values, is True.",
+        ),
+        "F220": (
+            "the range of `{name}` is not known",
+            "An index runs along the axis that it alone stands for: `a[i]`, where `a[i + 1]` says nothing.",
+        ),
+        "F221": (
+            "`{name}` runs along axes of different sizes",
+            "An index has one range, and nothing stretches.",
+        ),
+        "F222": (
+            "`{name}` has no axis to go over: it does not reduce",
+            "In a call, `... for k` is reduced over k, by an operation with an `axis` such as `sum` or `max`. A "
+            "tensor of all values is written in `[ ]`.",
         ),
         "A101": (
             "argument `{name}` is not a number, a list or an array: {found}",

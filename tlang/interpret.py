@@ -263,9 +263,9 @@ class Steps:
         return step
 
 
-def evaluate_shape(node: Node, sizes: Sizes) -> tuple[int, ...]:
-    """A node's shape in a call; sizes that only the run knows, and did not find out, are 0."""
-    return tuple(evaluate_dims(d, sizes) or 0 for d in node.shape)
+def evaluate_shape(node: Node, sizes: Sizes) -> tuple[int | None, ...]:
+    """A node's shape in a call; None for a size that is not known yet."""
+    return tuple(evaluate_dims(d, sizes) for d in node.shape)
 
 
 def leaf_name(node: Node) -> str:

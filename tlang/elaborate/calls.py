@@ -74,6 +74,8 @@ def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
         return (yield _arange(el, e, scope))
     if name in ("set_at", "add_at"):
         return (yield _at(el, e, name, scope))
+    if len(e.args) == 1 and isinstance(e.args[0].value, ast.Comprehension) and e.args[0].value.bare:
+        return (yield _over(el, e, name, e.args[0].value, scope))
     params = options.signature(name)
     names = [p.lstrip("*") for p, _ in params]
     required = [p.lstrip("*") for p, d in params if d is options.REQUIRED]
@@ -107,6 +109,18 @@ def _operation(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
             inputs.append((yield el.node(arg.value, scope)))
             operands.append(arg.value)
     return el.op(name, [*inputs, *extra], e.span, scope, operands, **attrs)
+
+
+def _over(el: Elaborator, e: ast.Call, name: str, of: ast.Comprehension, scope: Scope) -> Task:
+    """`sum(a[k] * b[k] for k)`: the axes of the indices reduced."""
+    attrs = {p: default for p, default in options.signature(name) if p in options.STATIC}
+    if not {"axis", "keepdims"} <= attrs.keys() or len(options.signature(name)) != len(attrs) + 1:
+        names = ", ".join(n.id for n in of.names)
+        raise error("F222", e.func.span, name=name, hint=f"write `{name}([... for {names}])`")
+    x = yield el.node(of, scope)
+    axes = tuple(range(len(of.names)))
+    attrs["axis"] = axes[0] if len(axes) == 1 else axes
+    return el.op(name, [x], e.span, scope, [of.value], **attrs)
 
 
 def _at(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tlang.elaborate import indices
+from tlang.elaborate.comprehension import comprehension
 from tlang.elaborate.fitting import Fitter
 from tlang.elaborate.scope import (
     KIND,
@@ -106,6 +107,8 @@ class Elaborator(Fitter):
                 return (yield self.field(e, scope))
             case ast.ListLit():
                 return (yield indices.list_literal(self, e, scope))
+            case ast.Comprehension():
+                return (yield comprehension(self, e, scope))
             case ast.TupleLit():
                 return (yield self.record(e, scope))
             case ast.Given():

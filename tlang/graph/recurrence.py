@@ -230,17 +230,18 @@ def iterate(
     count: int | None,
     reverse: bool,
     keep: Sequence[tuple[str, int]],
-    shapes: Sequence[tuple[tuple[int, ...], str]],
+    shapes: Sequence[tuple[tuple[int | None, ...], str]],
 ) -> tuple[Any, ...]:
     """The parts `keep` of a recurrence, step by step.
 
     `step` takes the carried values and the elements and gives the body's results; `count` is the number of
-    steps, None where the condition alone decides; `shapes` are shapes and dtypes of the rows of each part.
+    steps, None where the condition alone decides; `shapes` are shapes and dtypes of the rows of each part: a
+    size that only the steps decide is None.
     """
     rows: list[Any] = [None if what == "last" else [] for what, _ in keep]
     if count is not None and body.condition is None:
         for k, ((what, _), (shape, dtype)) in enumerate(zip(keep, shapes, strict=True)):
-            if what != "last":
+            if what != "last" and None not in shape:
                 rows[k] = np.empty((count, *shape), dtype)
     carried = len(state)
     t = 0
@@ -264,7 +265,8 @@ def iterate(
         if stored is None:
             out.append(state[k])
         elif isinstance(stored, list):
-            out.append(np.array(stored, dtype) if stored else np.empty((0, *shape), dtype))
+            none = (0, *(size or 0 for size in shape))
+            out.append(np.array(stored, dtype) if stored else np.empty(none, dtype))
         else:
             out.append(stored)
     return tuple(out)

@@ -149,6 +149,16 @@ class ListLit:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Comprehension:
+    """`value for i, j`: in `[ ]` a tensor with an axis for each index, in a call (`bare`) what it reduces."""
+
+    value: Expr
+    names: tuple[Name, ...]
+    bare: bool
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TupleLit:
     """`()`, `(a,)`, `(a, b)` or `(n = a, ...)`: outputs of a function, or an argument such as axes."""
 
@@ -176,7 +186,7 @@ class Given:
 
 Expr: TypeAlias = (
     "Name | Number | Bool | NoneLit | String | Unary | Binary | Compare | Call | Index | Field"
-    " | ListLit | TupleLit | Given"
+    " | ListLit | Comprehension | TupleLit | Given"
 )
 
 

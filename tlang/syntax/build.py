@@ -205,6 +205,13 @@ class Builder:
         self.found += judge.arguments(args)
         return ast.Call(func, args, self._span())
 
+    def call_over(self, func: ast.Expr, of: ast.Comprehension) -> ast.Call:
+        of = ast.Comprehension(of.value, of.names, True, of.span)
+        return ast.Call(func, (ast.Arg(None, of, of.span),), self._span())
+
+    def comprehension(self, value: ast.Expr, names: tuple[ast.Name, ...]) -> ast.Comprehension:
+        return ast.Comprehension(value, names, False, self._span())
+
     def index(self, base: ast.Expr, subs: tuple[ast.Subscript, ...]) -> ast.Index:
         return ast.Index(base, subs, self._span())
 

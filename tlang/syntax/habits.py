@@ -151,9 +151,13 @@ def choice(t: Trouble) -> Diagnostic | None:
 
 def comprehension(t: Trouble) -> Diagnostic | None:
     """`[x for x in y]`."""
-    if t.token.type != "FOR" or t.opened is None or t.opened.type not in ("LSQB", "LPAR"):
+    if t.token.type != "IN" or t.opened is None or t.near(-1).type != "NAME":
         return None
-    return t.report("S032", hint="write the operation on the whole tensor, such as `x ** 2`")
+    if not any(token.type == "FOR" for token in t.tokens[t.failure.opened : t.at]):
+        return None
+    return t.report(
+        "S032", hint="write the operation on the whole tensor, such as `x ** 2`, or `[x[i] ** 2 for i]`"
+    )
 
 
 def anonymous(t: Trouble) -> Diagnostic | None:

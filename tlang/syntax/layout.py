@@ -134,10 +134,18 @@ class Layout:
         if self.tokens[at].type == "SEMICOLON":
             return False
         word, following = self.tokens[at + 1].type, self.tokens[min(at + 2, len(self.tokens) - 1)].type
+        if word == "FOR" and self._ends_comprehension(at + 2):
+            return True
         if word in STATEMENT_WORDS and following != "EQUAL" and (word, following) != ("REPEAT", "LPAR"):
             self.close_round()
             return False
         return True
+
+    def _ends_comprehension(self, at: int) -> bool:
+        """Whether names and a closing bracket follow: then the `for` before them is a comprehension's."""
+        while self.tokens[at].type in ("NAME", "COMMA", "_NEWLINE"):
+            at += 1
+        return self.tokens[at].type in ("RSQB", "RPAR")
 
     def _goes_on(self, at: int, last: str) -> bool:
         """Whether the statement before a separator goes on after it."""
