@@ -405,3 +405,27 @@ def test_long_and_deep() -> None:
     body = " + ".join(["x * h"] * 20_000)
     m = compiled(f"step(x, h) = {body}\nfunction f(xs: f64[n]) = scan(step, xs, init = 1)")
     assert m.f([1e-3, 1e-3]).tolist() == pytest.approx([20, 400])
+
+
+def test_segments_need_less_memory() -> None:
+    import tracemalloc
+
+    text = """
+        step(x, h) = sin(h) + x
+        function f(xs: f64[n], h0: f64[m]) = grad(c, h0) where {
+            c = sum(scan(step, xs, init = h0, last = True OPTION))
+        }
+    """
+    peaks = []
+    slopes = []
+    for option in ("", ", checkpoint = True"):
+        m = compiled(text.replace("OPTION", option))
+        xs, h0 = RNG.normal(size=1600) * 0.1, np.linspace(0, 1, 1000)
+        m.f(xs[:4], h0)
+        tracemalloc.start()
+        slopes.append(m.f(np.full(1600, 0.1), h0))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-10)
+    assert peaks[0] > 1600 * 8000  # what is carried into each step
+    assert peaks[1] < 8 * 40 * 8000  # into each of 40 segments, and into each step of one

@@ -33,6 +33,20 @@ def test_stages(stage: str, name: str, golden: Callable[[str, str], None]) -> No
     golden(f"emit/{name}.{stage}.txt", emit(read_source(path, path), stage) + "\n")
 
 
+RECURRENCE = """\
+function f(xs: f64[n, d], w: f64[d, d]) = (hs, slope) where {
+    step(x, h) = tanh(x + h @ w)
+    hs = scan(step, xs, init = zeros(d))
+    slope = grad(sum(hs), w)
+}
+"""
+
+
+@pytest.mark.parametrize("stage", ["graph", "plan"])
+def test_steps_of_a_recurrence_are_shown(stage: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"emit/recurrence.{stage}.txt", emit(Source("recurrence.tl", RECURRENCE), stage) + "\n")
+
+
 @pytest.mark.parametrize("path", sorted(PROGRAMS.glob("*.tl")), ids=lambda p: p.stem)
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_program_has_stages(path: Path, stage: str) -> None:

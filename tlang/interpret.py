@@ -145,7 +145,7 @@ class Tape:
     def _scan(self, node: Node) -> Callable[..., Array]:
         """A closed recurrence as a function of (sizes, draw, *inputs)."""
         body: Body = node.attr("body")
-        steps = Steps(body, node.span)
+        steps = Steps(body, self._body(body), node.span)
         counted = node.attr("steps")
         reverse, keep = node.attr("reverse"), node.attr("keep")
         of = {"last": body.state, "all": body.state, "before": body.state, "output": body.outputs}
@@ -168,6 +168,10 @@ class Tape:
             return iterate(np, body, step, state, sequences, count, reverse, keep, shapes)
 
         return run
+
+    def _body(self, body: Body) -> Tape:
+        """The tape of a body."""
+        return Tape(body.results)
 
     def run(
         self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None, watch: Watch | None = None
@@ -223,9 +227,9 @@ class Tape:
 class Steps:
     """The steps of a recurrence: its body as a tape, over values that change from step to step."""
 
-    def __init__(self, body: Body, span: Span | None) -> None:
+    def __init__(self, body: Body, tape: Tape, span: Span | None) -> None:
         self.body = body
-        self.tape = Tape(body.results)
+        self.tape = tape
         self.slots = {node: i for i, node in self.tape.leaves}
         self.span = span
 

@@ -288,6 +288,63 @@ def jax_mlp(x: Any, y: Any, w1: Any, w2: Any) -> Work:
     return lambda: jax.block_until_ready(run(*given, start))
 
 
+RNN = """
+tensor xs: f64[n, d]
+tensor w, u: f64[d, d]
+step(x, h) = tanh(x @ w + h @ u)
+hs = scan(step, xs, init = zeros(d))
+cost = sum(hs ** 2)
+gw, gu = grad(cost, w, u)
+"""
+
+
+def numpy_rnn(xs: Any, w: Any, u: Any) -> Work:
+    """A recurrent network as a loop of NumPy."""
+
+    def work() -> Any:
+        h, out = np.zeros(len(w)), np.empty_like(xs)
+        for t, x in enumerate(xs):
+            out[t] = h = np.tanh(x @ w + h @ u)
+        return out
+
+    return work
+
+
+def numpy_rnn_gradient(xs: Any, w: Any, u: Any) -> Work:
+    """Its gradient, back through time."""
+    forward = numpy_rnn(xs, w, u)
+
+    def work() -> Any:
+        hs = forward()
+        before = np.concatenate([np.zeros((1, len(w))), hs[:-1]])
+        gs, g = np.empty_like(xs), np.zeros(len(w))
+        for t in range(len(xs))[::-1]:
+            gs[t] = (g + 2 * hs[t]) * (1 - hs[t] * hs[t])
+            g = u @ gs[t]
+        return [xs.T @ gs, before.T @ gs]
+
+    return work
+
+
+def jax_rnn(xs: Any, w: Any, u: Any) -> Any:
+    """The same by `lax.scan`."""
+    import jax
+    import jax.numpy as jnp
+
+    def step(h: Any, x: Any) -> Any:
+        h = jnp.tanh(x @ w + h @ u)
+        return h, h
+
+    return jax.lax.scan(step, jnp.zeros(len(w)), xs)[1]
+
+
+def jax_rnn_gradient(xs: Any, w: Any, u: Any) -> Any:
+    """The gradient of a cost of it."""
+    import jax
+
+    return jax.grad(lambda w, u: (jax_rnn(xs, w, u) ** 2).sum(), (0, 1))(w, u)
+
+
 def jax_random(kind: str) -> Builder:
     """A million numbers from a key."""
 
@@ -321,6 +378,10 @@ def _steps(dtype: str, short: str) -> Case:
     sides |= {"jax": jax_steps, "pytensor": pytensor_steps}
     name = f"logistic regression 400x784 {short}, {STEPS} steps in a loop"
     return Case(name, data, sides, 0.88, 1e-8 if short == "f64" else 1e-3)
+
+
+def _rnn(r: np.random.Generator) -> tuple[Any, ...]:
+    return r.normal(size=(1000, 64)), *(r.normal(size=(2, 64, 64)) / 16)
 
 
 def _mlp(r: np.random.Generator) -> tuple[Any, ...]:
@@ -390,6 +451,26 @@ CASES = [
         {"tlang": tlang_mlp, "numpy": numpy_mlp, "jax": jax_mlp},
         0.95,
         1e-7,
+    ),
+    Case(
+        "recurrent network, 1000 steps, 64 hidden",
+        _rnn,
+        {
+            "tlang": tlang_side(RNN + "function f(xs, w, u) = hs\n"),
+            "numpy": numpy_rnn,
+            "jax": jax_side(jax_rnn),
+        },
+        0.9,
+    ),
+    Case(
+        "its gradient",
+        _rnn,
+        {
+            "tlang": tlang_side(RNN + "function f(xs, w, u) = (gw, gu)\n"),
+            "numpy": numpy_rnn_gradient,
+            "jax": jax_side(jax_rnn_gradient),
+        },
+        0.9,
     ),
     _random("uniform", "uniform(0, 1)"),
     _random("normal", "normal(0, 1)"),

@@ -87,8 +87,8 @@ def _pull_scan(
     """The cotangents of what a recurrence reads: a recurrence in the other direction.
 
     It carries the cotangents of the carried values, and sums for what the body captures; the values
-    carried into each step, which the first run keeps, are among its sequences. So the memory is linear in the
-    number of steps, and what is inside of a step is computed again.
+    carried into each step and out of it, which the first run keeps, are among its sequences. So the memory is
+    linear in the number of steps, and what is inside of a step is computed again.
     """
     graph, span = scan.node.graph, scan.node.span
     sequences: list[Node] = []
@@ -125,7 +125,8 @@ def _pull_scan(
         if row is not None:
             outs.append(out)
             seeds.append(row)
-    inner = level(scan.results, captured, frozenset((*captured[scan.node], *scan.bound)))
+    stop = frozenset((*captured[scan.node], *scan.bound))
+    inner = level(scan.results, captured, stop)
     places = [scan.state[k] for k in floats]
     through = [b for x, b in zip(scan.sequences, scan.elements, strict=True) if x in wanted]
     found = pull(outs, seeds, [*places, *through, *sums], inner, captured)
@@ -139,6 +140,12 @@ def _pull_scan(
     for s, more in zip(state[count:], summed, strict=True):
         new.append(s if more is None else s + more)
     outputs = [zeros_like(b) if part is None else part for b, part in zip(through, passed, strict=True)]
+    known: dict[Node, Node] = {}  # what a step has made is kept as well, and not computed again
+    for k, made_new in enumerate(scan.new):
+        if made_new.op.name != "const" and made_new not in stop:
+            known[made_new] = along(scan.part("all", k), fresh(made_new, "made"))
+    results = substitute([*new, *outputs], known)
+    new, outputs = results[: len(new)], results[len(new) :]
     init = [cotangents.get(("last", k), zeros_like(scan.init[k])) for k in floats]
     made = open_scan(
         graph,

@@ -11,7 +11,7 @@ variable that it does not depend on has no axis there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ _NEW = ("new",)
 _ELEMENTWISE = (elementwise, numeric, predicate, real)
 
 
-class _NoRule(Exception):
-    """A node that stays a formula of one element."""
+class NoRule(Exception):
+    """A node has no form for all elements."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +51,17 @@ def vectorise(root: Node, variables: Sequence[Node], sizes: Sequence[tuple[Node,
     """
     try:
         return _Vectoriser(variables, sizes).whole(root)
-    except _NoRule:
+    except NoRule:
         return _step_by_step(root, variables, sizes)
+
+
+def for_all(root: Node, sequences: Mapping[Node, Node]) -> Node:
+    """A node that depends on elements of sequences, for all elements: raises `NoRule` where that cannot be.
+
+    `sequences` has the sequence of each element, all of one length; its axis is the first of the result.
+    """
+    first = next(iter(sequences.values()))
+    return _Vectoriser((), [(first, 0)], {x: _Many(s, (0,)) for x, s in sequences.items()}).whole(root)
 
 
 def _step_by_step(root: Node, variables: Sequence[Node], sizes: Sequence[tuple[Node, int]]) -> Node:
@@ -78,10 +87,15 @@ def _numbers(x: Node, axis: int) -> Node:
 class _Vectoriser:
     """The new forms of the nodes that depend on the variables."""
 
-    def __init__(self, variables: Sequence[Node], sizes: Sequence[tuple[Node, int]]) -> None:
+    def __init__(
+        self,
+        variables: Sequence[Node],
+        sizes: Sequence[tuple[Node, int]],
+        known: Mapping[Node, _Many] | None = None,
+    ) -> None:
         self.variables = {v: k for k, v in enumerate(variables)}
         self.sizes = sizes
-        self.made: dict[Node, _Many] = {}
+        self.made: dict[Node, _Many] = dict(known or {})
         self.rules: dict[str, Callable[[Node], _Many]] = {
             "index": self.index,
             "matmul": self.matmul,
@@ -97,12 +111,14 @@ class _Vectoriser:
     def whole(self, root: Node) -> Node:
         """The root with the axes of all variables."""
         for node in toposort([root]):
+            if node in self.made:
+                continue
             if node in self.variables:
                 k = self.variables[node]
                 self.made[node] = _Many(self.numbers(k), (k,))
             elif any(x in self.made for x in node.inputs):
                 self.made[node] = self.rule(node)(node)
-        return self.spread(self.of(root), tuple(range(len(self.variables))))
+        return self.spread(self.of(root), tuple(range(len(self.sizes))))
 
     def of(self, node: Node) -> _Many:
         """The new form of a node, itself if it does not depend on the variables."""
@@ -129,7 +145,7 @@ class _Vectoriser:
                 return self.reduction
             if node.shape == node.inputs[0].shape:
                 return self.along
-        raise _NoRule
+        raise NoRule
 
     # ------------------------------------------------------------ axes
 
@@ -149,7 +165,7 @@ class _Vectoriser:
         node = self.aligned(x, labels, x.rank)
         dims = [self.sizes[k][0].shape[self.sizes[k][1]] for k in labels]
         if any(not s.rigid for d in dims for s in d.symbols()):
-            raise _NoRule
+            raise NoRule
         shape = (*dims, *x.node.shape[len(x.labels) :])
         return node.graph.make(OPS["broadcast_to"], [node], node.span, shape=shape, runtime=())
 
@@ -173,10 +189,10 @@ class _Vectoriser:
         shifted: Any = tuple(a + len(x.labels) for a in axes)
         if node.op.name.startswith("arg"):
             if len(axes) != 1:
-                raise _NoRule
+                raise NoRule
             shifted = shifted[0]
         elif not axes:
-            raise _NoRule
+            raise NoRule
         attrs = dict(node.attrs) | {"axis": shifted}
         return _Many(node.graph.make(node.op, [x.node], node.span, **attrs), x.labels)
 
@@ -184,7 +200,7 @@ class _Vectoriser:
         x = self.of(node.inputs[0])
         axis = node.attr("axis")
         if axis is None:
-            raise _NoRule
+            raise NoRule
         axes = normal_axes(axis, x.rank)
         moved: Any = tuple(a + len(x.labels) for a in axes)
         attrs = dict(node.attrs) | {"axis": moved[0] if isinstance(axis, int) else moved}
@@ -218,7 +234,7 @@ class _Vectoriser:
         """A product for each element: stacks of matrices, vectors as matrices of one row or column."""
         a, b = (self.of(x) for x in node.inputs)
         if a.rank > 2 or b.rank > 2:
-            raise _NoRule
+            raise NoRule
         if not b.labels:
             return _Many(node.graph.make(node.op, [a.node, b.node], node.span), a.labels)
         if a.rank == b.rank == 1:
@@ -244,7 +260,7 @@ class _Vectoriser:
             return None
         try:
             return self.contracted(a, b, inner)
-        except _NoRule:
+        except NoRule:
             return None
 
     def contracted(self, a: _Many, b: _Many, node: Node) -> _Many:
@@ -255,7 +271,7 @@ class _Vectoriser:
         if len(right) > 1 and (len(left) <= 1 or both):
             a, b, left, right = b, a, right, left
         if len(right) > 1 or (both and len(left) > 1):
-            raise _NoRule
+            raise NoRule
         x = _transposed(a.node, [a.labels.index(k) for k in [*both, *left]] + [a.node.rank - 1])
         y = _transposed(
             b.node, [*(b.labels.index(k) for k in both), b.node.rank - 1, *(b.labels.index(k) for k in right)]
@@ -289,7 +305,7 @@ class _Vectoriser:
                 for b in entry[1:3]:
                     if isinstance(b, tuple):
                         if node.inputs[b[1]] in self.made:
-                            raise _NoRule
+                            raise NoRule
                         inputs.append(node.inputs[b[1]])
                         b = ("input", len(inputs) - 1)
                     bounds.append(b)
@@ -297,13 +313,13 @@ class _Vectoriser:
                 at += 1
             elif entry[0] == "input" and node.inputs[entry[1]] in self.made:
                 if node.inputs[entry[1]].rank:
-                    raise _NoRule
+                    raise NoRule
                 moving.append((at, node.inputs[entry[1]]))
                 fixed.append(_ALL)
                 at += 1
             elif entry[0] == "input":
                 if node.inputs[entry[1]].rank:
-                    raise _NoRule
+                    raise NoRule
                 inputs.append(node.inputs[entry[1]])
                 fixed.append(("input", len(inputs) - 1))
             else:

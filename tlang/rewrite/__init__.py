@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 
 from tlang.graph.node import Node
 from tlang.rewrite.close import close
+from tlang.rewrite.lift import lift
 from tlang.rewrite.simplify import simplify
 from tlang.rewrite.stabilise import stabilise
 from tlang.rewrite.unname import unname
 
 Pass = Callable[[Sequence[Node]], list[Node]]
 
-PASSES: tuple[Pass, ...] = (unname, stabilise, simplify, close)
+PASSES: tuple[Pass, ...] = (unname, stabilise, simplify, lift, close)
 
 
 def rewrite(roots: Sequence[Node], check: Callable[[Sequence[Node]], None] | None = None) -> list[Node]:

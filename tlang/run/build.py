@@ -23,7 +23,8 @@ import numpy as np
 from tlang.emit.cpu import SIGNATURE, Code, code, must_be_positive
 from tlang.emit.nest import runs_twice
 from tlang.emit.text import BLOCK, HEADER, STATUS, TICKS, Temporary, chunk
-from tlang.graph.node import Node
+from tlang.graph.node import Node, toposort
+from tlang.graph.recurrence import Body
 from tlang.interpret import Call, Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.draws import lower_draws
 from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, inputs_of, lower
@@ -297,6 +298,8 @@ class CompiledTape(Tape):
         self.failed: list[str] = []
         self.given = roots, reads
         self._reference: Tape | None = None
+        self.inner: list[CompiledTape] = []
+        self.drivers: list[Any] = []
         self.reads = reads
         both = lower(lower_draws([*roots, *(state or ())], philox))
         self.state = None if state is None else both[len(roots) :]
@@ -337,6 +340,28 @@ class CompiledTape(Tape):
             calls += [(Item(k), [segment], x, x) for k, x in enumerate(segment.outputs)]
         return calls
 
+    def _scan(self, node: Node) -> Callable[..., Array]:
+        """A recurrence: its steps in compiled code where all of a step has kernels."""
+        from tlang.run.scans import compiled_scan
+
+        body: Body = node.attr("body")
+        steps = fused(lower(body.results))
+        if not any(isinstance(s, Alone) for s in steps):
+            tape = CompiledTape(body.results)
+            found = compiled_scan(node, tape, super()._scan(node))
+            if found is not None:
+                self.inner.append(tape)
+                self.drivers.append(found.drive)
+                return found
+        return super()._scan(node)
+
+    def _body(self, body: Body) -> Tape:
+        """The tape of a body that is run step by step: compiled where it has a recurrence of its own."""
+        if not any(n.op.name == "scan" for n in toposort(body.results)):
+            return super()._body(body)
+        self.inner.append(CompiledTape(body.results))
+        return self.inner[-1]
+
     def replaced(self, pairs: Iterable[tuple[Node, int]]) -> dict[Node, Node]:
         """Of pairs of a leaf and the number of the root that is its new value: what may overwrite leaves."""
         if len(self.segments) != 1 or any(not isinstance(call, Segment | Item) for call, *_ in self.steps):
@@ -356,7 +381,8 @@ class CompiledTape(Tape):
     @property
     def is_built(self) -> bool:
         """Whether all code is there."""
-        return all(s.entry is not _not_there for s in self.segments)
+        own = [*(s.entry for s in self.segments), *self.drivers]
+        return all(e is not _not_there for e in own) and all(tape.is_built for tape in self.inner)
 
     def run(
         self, leaf: Leaf, draw: Draw, sizes: Sizes | None = None, watch: Watch | None = None

@@ -492,6 +492,7 @@ class NativeLoop:
         constants = dict(tape.constants)
         names: dict[int, str] = {}
         parts: dict[int, list[str]] = {}
+        results: dict[int, list[Any]] = {}
 
         def source(slot: int) -> str:
             if slot not in names:
@@ -503,6 +504,12 @@ class NativeLoop:
                 parts[made] = self.segment(call, sizes, [source(x) for x in inputs], wanted, replaced or {})
             elif isinstance(call, Item):
                 names[made] = parts[inputs[0]][call.number]
+            elif node.op.name == "scan":
+                results[made] = self.recurrence(call, [source(x) for x in inputs], sizes)
+            elif node.op.name == "item":
+                names[made] = self.numpy(
+                    partial(_taken, results[inputs[0]], node.attr("at")), node, [], sizes
+                )
             else:
                 names[made] = self.numpy(call, node, [source(x) for x in inputs], sizes)
         return [source(root) for root in tape.roots]
@@ -547,10 +554,19 @@ class NativeLoop:
             self.results[made[-1]] = (frame.address + 8 * slot, array)
         return made
 
+    def recurrence(self, call: Any, sources: Sequence[str], sizes: Sizes) -> list[Any]:
+        """A call of Python that makes all steps of a recurrence; the list gets what it gives."""
+        inputs, found = [self.results[s] for s in sources], list[Any]()
+
+        def job() -> None:
+            found[:] = call(dict(sizes), None, *[array_at(*x)[()] for x in inputs])
+
+        self.can_fail = True
+        self.hosted(job)
+        return found
+
     def numpy(self, call: Any, node: Node, sources: Sequence[str], sizes: Sizes) -> str:
         """An operation that NumPy does."""
-        if node.op.name == "scan":
-            raise Foreign("a recurrence in it goes step by step")
         if node.op.name == "draw" and not isinstance(
             self.session.streams.state(node.attr("state")), PhiloxState
         ):
@@ -697,6 +713,11 @@ class NativeLoop:
     def current(self, variable: Variable) -> Array:
         """The array that a cell points to now, as one of its own."""
         return np.array(array_at(variable.cell, variable.arrays[0]))[()]
+
+
+def _taken(found: Sequence[Any], at: int, sizes: Sizes, draw: object) -> Any:
+    """One of the results of a recurrence."""
+    return found[at]
 
 
 def _keeps_order(view: Node) -> bool:

@@ -472,7 +472,7 @@ class Session(Host):
 
         def make() -> CompiledTape | None:
             tape = self.compiled(function)
-            return tape if tape.segments else None
+            return tape if tape.segments or tape.inner else None
 
         tier = self.tier(function, make)
         if tier is not None and (made := tier.look(seconds)) is not None:

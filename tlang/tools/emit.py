@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tlang.elaborate.scope import FunctionDef
 from tlang.errors import did_you_mean, error
 from tlang.graph.node import Function, Node, toposort
+from tlang.graph.recurrence import Body
 from tlang.run.session import Session
 from tlang.source import Source, Span
 from tlang.syntax.parse import parse
+
+if TYPE_CHECKING:
+    from tlang.plan.fuse import Step
 
 STAGES = ("ast", "graph", "plan", "code")
 
@@ -47,18 +51,28 @@ def _called(item: Any) -> str | None:
 
 def stage_of(session: Session, function: Function, stage: str) -> str:
     """A stage of one function, as text: "graph", "plan" or "code"."""
+    from tlang.plan.draws import lower_draws
+    from tlang.plan.fuse import fused, lower
+
     if stage == "graph":
         return "\n".join(_graph(function))
-    from tlang.emit.cpu import code
-    from tlang.plan.draws import lower_draws
-    from tlang.plan.fuse import Alone, fused, lower, show
-
     roots, reads, state, philox = session.to_compile(function)
     both = lower(lower_draws([*roots, *(state or ())], philox))
     steps = fused(both[: len(roots)], None if state is None else both[len(roots) :], reads)
-    head = f"function {function.name}\n"
+    parts = [_of_steps(f"function {function.name}", steps, stage)]
+    for node, body in _bodies(both):
+        place = f": {_place(node.span)}" if node.span is not None else ""
+        parts.append(_of_steps(f"a step of {function.name}{place}", fused(lower(body.results)), stage))
+    return "\n\n".join(parts)
+
+
+def _of_steps(head: str, steps: Sequence[Step], stage: str) -> str:
+    """A plan, or the code of its kernels."""
+    from tlang.emit.cpu import code
+    from tlang.plan.fuse import Alone, show
+
     if stage == "plan":
-        return head + show(steps)
+        return f"{head}\n{show(steps)}"
     parts: list[list[Any]] = []
     for step in steps:
         alone = isinstance(step, Alone)
@@ -70,7 +84,17 @@ def stage_of(session: Session, function: Function, stage: str) -> str:
         f"# NumPy: {p[0].node.op.name}" if isinstance(p[0], Alone) else code(p).text.rstrip("\n")
         for p in parts
     ]
-    return "\n\n".join([f"# {head}", *texts])
+    return "\n\n".join([f"# {head}\n", *texts])
+
+
+def _bodies(roots: Sequence[Node]) -> Iterator[tuple[Node, Body]]:
+    """The recurrences of a graph, those in bodies too, with their bodies."""
+    todo = [roots]
+    while todo:
+        for node in toposort(todo.pop(0)):
+            if node.op.name == "scan":
+                yield node, node.attr("body")
+                todo.append(node.attr("body").results)
 
 
 # ---------------------------------------------------------------- trees and graphs
@@ -105,16 +129,7 @@ def _graph(function: Function) -> Iterator[str]:
     params = ", ".join(f"{p.name}: {p.node.type}" for p in function.params)
     yield f"function {function.name}({params})"
     number: dict[Node, str] = {}
-    for node in toposort(function.roots()):
-        if node.op.name == "const" and not node.rank:
-            number[node] = repr(node.value)
-            continue
-        number[node] = f"%{len(number)}"
-        hidden = ("kind", "text", "version")
-        attrs = [f"{k}={v}" for k, v in node.attrs if k not in hidden]
-        inputs = ", ".join([*(number[x] for x in node.inputs), *attrs])
-        place = f"  # {_place(node.span)}" if node.span is not None else ""
-        yield f"    {number[node]} = {node.op.name}({inputs}): {node.type}{place}"
+    yield from _nodes(function.roots(), number, "    ")
     names = function.fields or ("",) * len(function.outputs)
     for label, node in zip(names, function.outputs, strict=True):
         yield f"    output{' ' * bool(label)}{label} = {number[node]}"
@@ -122,6 +137,34 @@ def _graph(function: Function) -> Iterator[str]:
         yield f"    update {label} = {number[node]}"
     for key in function.advances:
         yield f"    advances {key}"
+
+
+def _nodes(roots: Sequence[Node], number: dict[Node, str], indent: str) -> Iterator[str]:
+    """The nodes that are not numbered yet, a line for each; below a recurrence those of its step."""
+    for node in toposort(roots):
+        if node in number:
+            continue
+        if node.op.name == "const" and not node.rank:
+            number[node] = repr(node.value)
+            continue
+        number[node] = f"%{len(number)}"
+        hidden = ("kind", "text", "version", "serial", "body", "steps", "length")
+        attrs = [f"{k}={v}" for k, v in node.attrs if k not in hidden]
+        inputs = ", ".join([*(number[x] for x in node.inputs), *attrs])
+        place = f"  # {_place(node.span)}" if node.span is not None else ""
+        several = node.op.name == "scan"
+        kind = "several" if several else node.type
+        yield f"{indent}{number[node]} = {node.op.name}({inputs}): {kind}{place}"
+        if several:
+            body: Body = node.attr("body")
+            yield from _nodes(
+                [*body.state, *body.elements, *body.free, *body.results], number, indent + "    "
+            )
+            for what, made in (("carry", body.new), ("output", body.outputs)):
+                for x in made:
+                    yield f"{indent}    {what} {number[x]}"
+            if body.condition is not None:
+                yield f"{indent}    while {number[body.condition]}"
 
 
 def _place(span: Span) -> str:
