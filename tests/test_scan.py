@@ -429,3 +429,16 @@ def test_segments_need_less_memory() -> None:
     np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-10)
     assert peaks[0] > 1600 * 8000  # what is carried into each step
     assert peaks[1] < 8 * 40 * 8000  # into each of 40 segments, and into each step of one
+
+
+def test_a_value_and_a_function_of_it_are_both_read() -> None:
+    m = compiled("""
+        step(x, h) = c * h + tanh(c) * x
+        tensor c: f64
+        tensor xs: f64[n]
+        y = scan(step, xs, init = 0, last = True)
+        function f(xs, c) = y
+        function g(xs, c) = grad(y, c)
+    """)
+    xs, e = np.array([1.0, 2, 3]), 1e-6
+    assert m.g(xs, 0.7) == pytest.approx((m.f(xs, 0.7 + e) - m.f(xs, 0.7 - e)) / (2 * e), rel=1e-8)

@@ -38,11 +38,17 @@ def pull(
     wrt: Sequence[Node],
     order: Sequence[Node],
     captured: Mapping[Node, tuple[Node, ...]],
+    stop: Collection[Node] = (),
 ) -> list[Node | None]:
-    """The cotangents of `wrt` for those of several nodes; `order` are the nodes of one level between them."""
+    """The cotangents of `wrt` for those of several nodes; `order` are the nodes of one level between them.
+
+    Nodes of `stop` come from another level, where their gradients are passed on.
+    """
     active = {id(w) for w in wrt}
     for node in order:
-        if any(id(x) in active and passes(node, i, x) for i, x in enumerate(inputs_of(node, captured))):
+        if node not in stop and any(
+            id(x) in active and passes(node, i, x) for i, x in enumerate(inputs_of(node, captured))
+        ):
             active.add(id(node))
     cotangents: dict[int, Node] = {}
     parts: dict[Node, dict[tuple[str, int], Node]] = {}
@@ -57,6 +63,8 @@ def pull(
         if id(out) in active:
             add(out, seed)
     for node in reversed(order):
+        if node in stop:
+            continue
         if node in parts:
             wanted = {x for x in inputs_of(node, captured) if id(x) in active and passes(node, 0, x)}
             for x, g in _pull_scan(Open.of(node), parts[node], wanted, captured):
@@ -129,7 +137,7 @@ def _pull_scan(
     inner = level(scan.results, captured, stop)
     places = [scan.state[k] for k in floats]
     through = [b for x, b in zip(scan.sequences, scan.elements, strict=True) if x in wanted]
-    found = pull(outs, seeds, [*places, *through, *sums], inner, captured)
+    found = pull(outs, seeds, [*places, *through, *sums], inner, captured, stop)
     count, rest = len(floats), len(floats) + len(through)
     passed, summed = found[count:rest], found[rest:]
     new: list[Node] = []
