@@ -7,7 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, DTYPES, ELSEWHERE, LAYOUTS, LEAVES, Case, expected, has_gradient, leaves, size, spoiled
+from op_cases import (
+    CASES,
+    DTYPES,
+    ELSEWHERE,
+    LAYOUTS,
+    LEAVES,
+    Case,
+    expected,
+    has_gradient,
+    leaves,
+    size,
+    spoiled,
+)
 
 from tlang.graph.grad import vjp
 from tlang.graph.node import OPS, Graph, Node, verify
