@@ -594,7 +594,7 @@ _codes(
             "`{name}` is {found}, {wanted} is wanted",
             "The reference says of each distribution what its parameters are.",
         ),
-        "T180": (
+        "T164": (
             "the mask {found} does not fit {tensor}",
             "A mask has the sizes of the first axes of what it selects from.",
         ),

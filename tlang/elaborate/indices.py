@@ -72,7 +72,7 @@ def _masked(
     """The value where the mask, of the first axes of x, is True; it stretches along the others."""
     fits = mask.rank <= x.rank and all(map(el.graph.solver.unify, mask.shape, x.shape[: mask.rank]))
     if not fits:
-        raise error("T180", operands[0].span, found=mask.type, tensor=x.type)
+        raise error("T164", operands[0].span, found=mask.type, tensor=x.type)
     if value.rank > x.rank - mask.rank:
         rest = Tensor(x.dtype, x.shape[mask.rank :])
         raise error("T153", operands[-1].span, found=value.type, place=rest)
