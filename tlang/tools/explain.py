@@ -29,6 +29,8 @@ SAME = {
     "gradient": "grad",
     "gradients": "grad",
     "matrix": "dmatrix",
+    "recurrence": "scan",
+    "comprehensions": "comprehension",
     "train": "training",
 }
 
