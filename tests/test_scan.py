@@ -442,3 +442,11 @@ def test_a_value_and_a_function_of_it_are_both_read() -> None:
     """)
     xs, e = np.array([1.0, 2, 3]), 1e-6
     assert m.g(xs, 0.7) == pytest.approx((m.f(xs, 0.7 + e) - m.f(xs, 0.7 - e)) / (2 * e), rel=1e-8)
+
+
+def test_the_first_operation_that_is_not_finite_is_found_inside_of_a_step() -> None:
+    m = compiled("step(x, h) = log(h) + x\nfunction f(xs: f64[n]) = scan(step, xs, init = 1.0)")
+    m._session.check_finite()
+    with pytest.raises(tlang.TlangError) as caught:
+        m.f([1.0, -5, 1])
+    assert (caught.value.code, caught.value.span.text) == ("R160", "log(h)")

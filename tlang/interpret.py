@@ -151,7 +151,7 @@ class Tape:
         of = {"last": body.state, "all": body.state, "before": body.state, "output": body.outputs}
         rows = [of[what][k] for what, k in keep]
 
-        def run(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
+        def run(sizes: Sizes, draw: Draw, *xs: Array, watch: Watch | None = None) -> Array:
             count = int(xs[0]) if counted else None
             carried, given = len(body.state), len(body.elements)
             state, rest = list(xs[counted : counted + carried]), xs[counted + carried :]
@@ -164,7 +164,7 @@ class Tape:
             if count is not None and count < 0:
                 raise error("R113", size=count)
             shapes = [(evaluate_shape(r, sizes), r.dtype.numpy_name) for r in rows]
-            step = steps.start(free, dict(sizes), draw)
+            step = steps.start(free, dict(sizes), draw, watch)
             return iterate(np, body, step, state, sequences, count, reverse, keep, shapes)
 
         return run
@@ -212,7 +212,8 @@ class Tape:
                     if watch is None:
                         slots[i] = call(sizes, draw, *operands)
                     else:
-                        slots[i] = watch(node, partial(call, sizes, draw, *operands), operands)
+                        inside = {"watch": watch} if node.op.name == "scan" else {}
+                        slots[i] = watch(node, partial(call, sizes, draw, *operands, **inside), operands)
                     for x in free:
                         slots[x] = None
         except TlangError as e:
@@ -234,7 +235,7 @@ class Steps:
         self.span = span
 
     def start(
-        self, free: Sequence[Array], sizes: Sizes, draw: Draw
+        self, free: Sequence[Array], sizes: Sizes, draw: Draw, watch: Watch | None = None
     ) -> Callable[[Sequence[Array]], list[Array]]:
         """The function that makes a step of carried values and elements; sizes are checked in the first."""
         body, tape = self.body, self.tape
@@ -258,7 +259,7 @@ class Steps:
             slots = base.copy()
             for k, i in places:
                 slots[i] = current[k]
-            made = tape.execute(slots, draw, dict(sizes))
+            made = tape.execute(slots, draw, dict(sizes), watch)
             for before, value in zip(current, made[: len(body.new)], strict=False):
                 if np.shape(before) != np.shape(value):
                     raise error("R132", self.span, wanted=np.shape(before), found=np.shape(value))

@@ -17,7 +17,7 @@ import numpy as np
 from tlang.emit import driver
 from tlang.graph.node import Node
 from tlang.graph.recurrence import Body
-from tlang.interpret import Draw, Sizes
+from tlang.interpret import Draw, Sizes, Watch
 from tlang.run.build import CompiledTape, Item, Segment, Unfit, address, aligned, build
 from tlang.run.objects import ObjectError
 
@@ -64,13 +64,13 @@ class CompiledScan:
         #: What a step gives: a node that the segment computes, a leaf, or a constant.
         self.results = [made.get(r) or leaves.get(r) or np.asarray(constants[r]) for r in tape.roots]
 
-    def __call__(self, sizes: Sizes, draw: Draw, *xs: Array) -> tuple[Array, ...]:
+    def __call__(self, sizes: Sizes, draw: Draw, *xs: Array, watch: Watch | None = None) -> tuple[Array, ...]:
         """The parts that are kept."""
         try:
             made = self.run(dict(sizes), xs)
         except (Unfit, KeyError):
             made = None
-        found: tuple[Array, ...] = self.plain(sizes, draw, *xs) if made is None else made
+        found: tuple[Array, ...] = self.plain(sizes, draw, *xs, watch=watch) if made is None else made
         return found
 
     def run(self, sizes: Sizes, xs: Sequence[Array]) -> tuple[Array, ...] | None:
