@@ -14,6 +14,7 @@ from typing import Any
 
 import mpmath
 import numpy as np
+import scipy.linalg
 import scipy.special as special
 
 from tlang.elaborate.options import STATIC, signature
@@ -746,8 +747,6 @@ CASES: dict[str, list[Case]] = {
             ((1, 1), (1, 1)),
         )
     ],
-    "outer": [Case(s, np.multiply.outer) for s in (((2,), (3,)), ((3,), (3,)), ((0,), (2,)))],
-    "dot": [Case(s, np.dot) for s in (((3,), (3,)), ((2, 3), (3,)), ((2,), (2, 3)), ((2, 3), (3, 4)))],
     "index": index_cases("index"),
     "add_at": index_cases("add_at"),
     "set_at": index_cases("set_at"),
@@ -1022,13 +1021,350 @@ CASES |= {
     "i0": unary(bessel(special.i0, lambda x: mpmath.inf)),
     "i1": unary(bessel(special.i1, lambda x: mpmath.sign(x) * mpmath.inf)),
 }
+
+
+# ---------------------------------------------------------------- linear algebra
+
+
+def einsum_cases() -> list[Case]:
+    """Products of every kind; the last ones have an axis of 1 that stretches."""
+    return [
+        Case(s, lambda *xs, t=t: np.einsum(t, *xs), {"subscripts": t}, dtypes=kinds)
+        for t, s, kinds in (
+            ("ij,jk->ik", ((2, 3), (3, 4)), "fiub"),
+            ("ij,jk", ((2, 3), (3, 4)), "f"),
+            ("ba", ((2, 3),), "fi"),
+            ("ij->", ((2, 3),), "fi"),
+            ("ij->j", ((2, 3),), "fi"),
+            ("ii", ((3, 3),), "fi"),
+            ("ii->i", ((3, 3),), "fi"),
+            ("iji->j", ((2, 3, 2),), "f"),
+            ("iii->i", ((2, 2, 2),), "f"),
+            ("i,i->", ((3,), (3,)), "f"),
+            ("i,i->i", ((3,), (3,)), "f"),
+            ("i,j->ji", ((2,), (3,)), "f"),
+            ("bij,bjk->bik", ((2, 3, 4), (2, 4, 3)), "f"),
+            ("bij,bj->ib", ((2, 3, 4), (2, 4)), "f"),
+            ("...ij,...j->...i", ((5, 2, 3), (3,)), "f"),
+            ("...ij,...jk", ((2, 1, 3, 2), (4, 2, 3)), "f"),
+            ("...,...->...", ((2, 3), ()), "f"),
+            ("i...->...", ((2, 3, 4),), "f"),
+            ("ijk,ijl->kl", ((2, 3, 4), (2, 3, 2)), "f"),
+            ("ij,kl->", ((2, 3), (3, 2)), "f"),
+            ("ij,i,j->", ((2, 3), (2,), (3,)), "f"),
+            ("ij,jk,kl->il", ((2, 3), (3, 4), (4, 2)), "f"),
+            ("ij, ij -> i", ((2, 3), (2, 3)), "f"),
+            ("ij,ij->ij", ((2, 1), (2, 3)), "f"),
+            ("ij,jk->ik", ((2, 1), (3, 4)), "f"),
+            ("ij,jk->ik", ((0, 3), (3, 2)), "f"),
+            ("ij,jk->ik", ((2, 0), (0, 3)), "f"),
+        )
+    ]
+
+
+def tall(x: Any) -> Any:
+    """A matrix whose singular values are well apart."""
+    u, _, vh = np.linalg.svd(x, full_matrices=False)
+    return u * (1.0 + np.arange(min(x.shape[-2:]))) @ vh
+
+
+def symmetric(x: Any) -> Any:
+    """A symmetric matrix whose eigenvalues are well apart."""
+    q, _ = np.linalg.qr(x)
+    return q * (np.arange(x.shape[-1]) - 0.7) @ np.swapaxes(q, -1, -2)
+
+
+def parts(
+    name: str, f: Callable[..., Any], shapes: Sequence[Any], items: Sequence[str], **how: Any
+) -> list[Case]:
+    """A case for each item of a record."""
+    return [
+        Case(s if isinstance(s[0], tuple) else (s,), lambda *xs, i=i: f(*xs)[i], item=item, dtypes="f", **how)
+        for s in shapes
+        for i, item in enumerate(items)
+    ]
+
+
+def least_squares(a: Any, b: Any) -> tuple[Any, ...]:
+    """NumPy's, with residuals also where it leaves them out."""
+    x, _, rank, s = np.linalg.lstsq(a, b)
+    return x, np.sum((a @ x - b) ** 2, axis=0, dtype=np.float64).astype(a.dtype), np.int64(rank), s
+
+
+def matrix_norms(order: Any, axis: Any, keepdims: bool) -> Callable[..., Any]:
+    return lambda x: np.asarray(np.linalg.norm(x, order, axis, keepdims), x.dtype)[()]
+
+
+RECTANGLES = ((4, 3), (3, 4), (3, 3), (1, 1), (2, 4, 3), (1, 3), (3, 1), (0, 3), (3, 0))
+CASES |= {
+    "einsum": einsum_cases(),
+    "diagonal_of": [Case((s,), lambda x: np.diagonal(x, axis1=-2, axis2=-1)) for s in SQUARE],
+    "diagonal_matrix": [
+        Case((s,), lambda x: np.where(np.eye(x.shape[-1], dtype=bool), x[..., None], x.dtype.type(0)))
+        for s in ((3,), (2, 3), (0,), (1,))
+    ],
+    "tensordot": [
+        Case(s, lambda x, y, a=a: np.tensordot(x, y, a), {"axes": a}, dtypes="fi")
+        for s, a in (
+            (((2, 3), (3, 4)), 1),
+            (((2, 3, 4), (3, 4, 2)), 2),
+            (((2, 3), (4,)), 0),
+            (((2, 3, 4), (4, 3)), ((1, 2), (1, 0))),
+            (((2, 3), (2, 3)), ((-2, -1), (0, 1))),
+            (((2, 3), (3, 4)), (1, 0)),
+            (((), ()), 0),
+        )
+    ],
+    "dot": [
+        Case(s, np.dot, dtypes="fi")
+        for s in (
+            ((3,), (3,)),
+            ((2, 3), (3,)),
+            ((2,), (2, 3)),
+            ((2, 3), (3, 4)),
+            ((), (3,)),
+            ((2, 3), ()),
+            ((2, 2, 3), (3,)),
+            ((2, 3), (4, 3, 2)),
+            ((3,), (4, 3, 2)),
+        )
+    ],
+    "inner": [
+        Case(s, np.inner, dtypes="fi")
+        for s in (((3,), (3,)), ((2, 3), (3,)), ((2, 3), (4, 3)), ((2, 2, 3), (4, 3)), ((), (3,)))
+    ],
+    "kron": [
+        Case(s, np.kron, dtypes="fi")
+        for s in (
+            ((2,), (3,)),
+            ((2, 3), (3, 2)),
+            ((2, 2), (3,)),
+            ((2,), (2, 3)),
+            ((), (2, 3)),
+            ((), ()),
+            ((0,), (2,)),
+        )
+    ],
+    "outer": [
+        Case(s, lambda x, y: np.multiply.outer(np.ravel(x), np.ravel(y)))
+        for s in (((2,), (3,)), ((3,), (3,)), ((0,), (2,)), ((2, 3), (2,)), ((), (2,)))
+    ],
+    "qr": [
+        *parts("qr", np.linalg.qr, RECTANGLES, ("Q", "R"), make=tall),
+        *parts("qr", np.linalg.qr, RECTANGLES, ("Q", "R"), make=tall, dim=Dim),
+        *(
+            Case((s,), lambda x: np.linalg.qr(x, "r"), {"mode": "r"}, make=tall, dtypes="f")
+            for s in RECTANGLES
+        ),
+        *parts(
+            "qr",
+            lambda x: np.linalg.qr(x, "complete"),
+            RECTANGLES,
+            ("Q", "R"),
+            attrs={"mode": "complete"},
+            make=tall,
+        ),
+    ],
+    "svd": [
+        *parts(
+            "svd",
+            lambda x: np.linalg.svd(x, full_matrices=False),
+            RECTANGLES,
+            ("U", "S", "Vh"),
+            attrs={"full_matrices": False},
+            make=tall,
+        ),
+        *parts("svd", np.linalg.svd, RECTANGLES, ("U", "S", "Vh"), attrs={"full_matrices": True}, make=tall),
+    ],
+    "svdvals": [Case((s,), np.linalg.svdvals, make=tall, dtypes="f") for s in RECTANGLES],
+    "eigh": parts("eigh", np.linalg.eigh, SQUARE, ("eigenvalues", "eigenvectors"), make=symmetric),
+    "eigvalsh": [Case((s,), np.linalg.eigvalsh, make=symmetric, dtypes="f") for s in SQUARE],
+    "slogdet": parts("slogdet", np.linalg.slogdet, SQUARE, ("sign", "logabsdet"), make=regular),
+    "pinv": [
+        Case((s,), lambda x, r=r: np.linalg.pinv(x, r or 1e-6), {"rcond": r}, make=tall, dtypes="f")
+        for s in RECTANGLES
+        for r in (None, 0.01)
+    ],
+    "matrix_rank": [
+        Case(
+            (s,),
+            lambda x: np.int64(np.linalg.matrix_rank(x)) if x.ndim == 2 else np.linalg.matrix_rank(x),
+            dtypes="f",
+        )
+        for s in ((4, 3), (3, 3), (2, 4, 3), (1, 1), (0, 3))
+    ],
+    "lstsq": parts(
+        "lstsq",
+        least_squares,
+        (((4, 3), (4,)), ((4, 3), (4, 2)), ((3, 4), (3,)), ((3, 3), (3,)), ((1, 1), (1,))),
+        ("x", "residuals", "rank", "s"),
+        make=tall,
+    ),
+    "expm": [
+        Case(
+            (s,),
+            lambda x: np.asarray(scipy.linalg.expm(f64(x).astype("f8")), x.dtype),
+            dtypes="f",
+            low=-b,
+            high=b,
+        )
+        for s in ((3, 3), (1, 1), (2, 3, 3), (0, 0))
+        for b in (0.1, 1.5)
+    ],
+    "matrix_power": [
+        Case(
+            (s,),
+            lambda x, k=k: np.linalg.matrix_power(x, k),
+            {"k": k},
+            make=regular,
+            dtypes="fi" if k >= 0 else "f",
+        )
+        for s in SQUARE
+        for k in (0, 1, 2, 5, -1, -3)
+    ],
+}
+CASES["norm"] += [
+    Case((s,), matrix_norms(o, a, keep), {"ord": o, "axis": a, "keepdims": keep}, make=tall, dtypes="f")
+    for s, a in (((3, 4), None), ((4, 3), (1, 0)), ((2, 4, 3), (1, 2)))
+    for o in ("fro", "nuc", 2.0, -2.0, 1.0, np.inf)
+    for keep in (False, True)
+]
+
+
+# ---------------------------------------------------------------- windows
+
+
+def padded(x: Any, pads: Sequence[tuple[int, int]], value: Any = 0) -> Any:
+    return np.pad(x, [(0, 0)] * (x.ndim - len(pads)) + list(pads), constant_values=value)
+
+
+def by_windows(x: Any, size: Any, stride: Any, dilation: Any, one: Callable[[Any], Any]) -> Any:
+    """A number for each window over the last axes, one window after the other."""
+    d = len(size)
+    lengths = x.shape[x.ndim - d :]
+    counts = [
+        (n - t * (k - 1) - 1) // s + 1 for n, k, s, t in zip(lengths, size, stride, dilation, strict=True)
+    ]
+    results = {}
+    for at in np.ndindex(*counts):
+        cut = tuple(
+            slice(i * s, i * s + t * (k - 1) + 1, t)
+            for i, k, s, t in zip(at, size, stride, dilation, strict=True)
+        )
+        results[at] = one(x[(..., *cut)])
+    first = one(np.zeros((*x.shape[: x.ndim - d], *size), x.dtype))
+    out = np.zeros((*first.shape, *counts), first.dtype)
+    for at, result in results.items():
+        out[(..., *at)] = result
+    return out
+
+
+def convolution(x: Any, w: Any, stride: Any, pads: Any, dilation: Any) -> Any:
+    d = w.ndim - 2
+    axes = tuple(range(-d - 1, 0))
+
+    def one(window: Any) -> Any:
+        return np.tensordot(window, w, (axes, tuple(range(1, d + 2))))
+
+    return by_windows(padded(x, pads), w.shape[2:], stride, dilation, one)
+
+
+def conv_cases() -> dict[str, list[Case]]:
+    out: dict[str, list[Case]] = {"conv1d": [], "conv2d": []}
+    for x, w, stride, padding, dilation, pads in (
+        ((2, 3, 5), (4, 3, 2), 1, 0, 1, (0, 0)),
+        ((2, 3, 6), (4, 3, 2), 2, 0, 1, (0, 0)),
+        ((2, 3, 5), (2, 3, 3), 1, "same", 1, (1, 1)),
+        ((2, 3, 5), (2, 3, 2), 1, "same", 1, (0, 1)),
+        ((2, 3, 5), (2, 3, 3), 2, 2, 1, (2, 2)),
+        ((2, 3, 6), (2, 3, 2), 3, ((1, 2),), 2, (1, 2)),
+        ((3, 6), (2, 3, 3), 1, "valid", 2, (0, 0)),
+        ((5, 2, 3, 4), (2, 3, 4), 1, 0, 1, (0, 0)),
+        ((1, 1, 1), (1, 1, 1), 1, 0, 1, (0, 0)),
+        ((0, 3, 5), (2, 3, 2), 1, 0, 1, (0, 0)),
+        ((2, 3, 2), (2, 3, 3), 1, 0, 1, (0, 0)),
+    ):
+        how = {"stride": stride, "padding": padding, "dilation": dilation}
+        out["conv1d"].append(
+            Case(
+                (x, w),
+                partial(convolution, stride=(stride,), pads=[pads], dilation=(dilation,)),
+                how,
+                dtypes="fi",
+                dim=Dim if isinstance(padding, str) and stride == 1 and padding == "same" else size,
+            )
+        )
+    for x, w, stride, padding, dilation, pads in (
+        ((2, 2, 4, 5), (3, 2, 2, 3), (1, 1), 0, (1, 1), ((0, 0), (0, 0))),
+        ((1, 2, 5, 4), (3, 2, 2, 2), (2, 1), (1, 0), (1, 2), ((1, 1), (0, 0))),
+        ((2, 1, 4, 4), (2, 1, 3, 3), (2, 2), "same", (1, 1), ((0, 1), (0, 1))),
+        ((2, 4, 5), (3, 2, 3, 3), (1, 1), "same", (1, 1), ((1, 1), (1, 1))),
+        ((1, 2, 5, 5), (1, 2, 2, 2), (3, 2), ((1, 0), (0, 2)), (1, 1), ((1, 0), (0, 2))),
+    ):
+        how = {"stride": stride, "padding": padding, "dilation": dilation}
+        out["conv2d"].append(
+            Case(
+                (x, w),
+                partial(convolution, stride=stride, pads=pads, dilation=dilation),
+                how,
+                dtypes="f",
+                dim=Dim if padding == "same" else size,
+            )
+        )
+    return out
+
+
+def pool_cases(d: int, reduce: Any, fill: Any) -> list[Case]:
+    out = []
+    for shape, k, stride, padding in (
+        ((6,) * d, 2, None, 0),
+        ((2, *(5,) * d), 2, None, 0),
+        ((2, 3, *(5,) * d), 3, 1, 1),
+        ((2, *(5, 4)[:d]), (2, 3)[:d], (1, 2)[:d], 0),
+        ((1,) * d, 1, None, 0),
+        ((0, *(4,) * d), 2, None, 0),
+        ((2, *(1,) * d), 2, 1, 0),
+    ):
+        sizes, strides = (v if isinstance(v, tuple) else (v,) * d for v in (k, stride or k))
+
+        def wanted(x: Any, sizes: Any = sizes, strides: Any = strides, p: int = padding) -> Any:
+            least = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf
+            y = padded(x, [(p, p)] * d, least if fill else 0)
+            return by_windows(y, sizes, strides, (1,) * d, lambda w: reduce(w, axis=tuple(range(-d, 0))))
+
+        how = {"size": k, "stride": stride, "padding": padding}
+        out.append(Case((shape,), wanted, how, dtypes="fi"))
+    return out
+
+
+CASES |= conv_cases()
+CASES |= {
+    "max_pool1d": pool_cases(1, np.max, True),
+    "max_pool2d": pool_cases(2, np.max, True),
+    "avg_pool1d": pool_cases(1, fold(np.mean), False),
+    "avg_pool2d": pool_cases(2, fold(np.mean), False),
+}
 #: Formulas that are counts, places or constants.
-FLAT_FORMULAS = {"count_nonzero", "eye", "tri", "bincount"}
+FLAT_FORMULAS = {"matrix_rank", "count_nonzero", "eye", "tri", "bincount"}
 
 #: Rows with tests of their own, and leaves.
 ELSEWHERE = {"dim", "draw", "unit"}
 ELSEWHERE |= {"between", "not_negative", "probability"}  # tests/test_native_random.py
 ELSEWHERE |= {"place", "gather", "scatter"}  # tests/test_places.py
+ELSEWHERE |= {
+    "fft",
+    "ifft",
+    "rfft",
+    "irfft",
+    "fft_of",
+    "rfft_of",
+    "irfft_of",
+    "fit",
+}  # test_complex_gradients.py
+ELSEWHERE |= {"each", "grad_clip"}  # tests/test_batch.py, tests/cases/semantics/derivatives.tl
+#: What formulas are made of: their cases are those of the formulas.
+ELSEWHERE |= {"einsum_of", "outer_of", "qr_of", "full_qr_of", "svd_of", "full_svd_of", "values_of", "eigh_of"}
+ELSEWHERE |= {"slogdet_of", "pinv_of", "rank_of", "expm_of", "windows", "unwindows"}
 RECURRENCE = {"open_scan", "result", "scan", "item"}  # tests/test_scan.py
 ELSEWHERE |= RECURRENCE
 LEAVES = {"const", "tensor", "shared", "value", "stream", "hole", "bound"}
@@ -1043,7 +1379,15 @@ def has_gradient(name: str, k: int) -> bool:
     case = CASES[name][k]
     dtype = case.attrs.get("dtype") or FROM_NUMPY["float64"]
     passes = OPS[name].grad is not None if name in OPS else name not in FLAT_FORMULAS
-    flat = dtype.name != "f64" or case.item == "indices" or case.attrs.get("ord") == 0
+    flat = (
+        dtype.name != "f64"
+        or case.item in ("indices", "sign", "rank")
+        or case.attrs.get("ord") == 0
+        or (name == "matrix_power" and case.attrs["k"] == 0)
+    )
+    square = all(s[-1:] == s[-2:-1] for s in case.shapes)
+    full = (name == "svd" and case.attrs["full_matrices"]) or case.attrs.get("mode") == "complete"
+    flat = flat or (full and not square)
     return passes and "f" in case.dtypes and not flat
 
 
@@ -1079,8 +1423,22 @@ def backwards(a: Any) -> Any:
 LAYOUTS: tuple[Callable[[Any], Any], ...] = (fortran, strided, backwards)
 
 
-#: What LAPACK does with NaN is its own affair; `within` is there to refuse infinities.
-UNSAFE = {"solve", "inv", "det", "logdet", "cholesky", "solve_triangular", "within"}
+#: What LAPACK does with NaN is its own affair; `within` is there to refuse infinities. The order in which
+#: `einsum` sums decides whether infinities meet.
+UNSAFE = {"solve", "inv", "det", "logdet", "cholesky", "solve_triangular", "within", "einsum", "slogdet"}
+UNSAFE |= {
+    "qr",
+    "svd",
+    "svdvals",
+    "eigh",
+    "eigvalsh",
+    "pinv",
+    "lstsq",
+    "matrix_rank",
+    "expm",
+    "matrix_power",
+    "norm",
+}
 
 
 def spoiled(name: str, k: int, value: float, place: int) -> list[Any] | None:

@@ -326,7 +326,7 @@ def test_products(dtype: str, sizes: tuple[int, int]) -> None:
         v.apply("matmul", xt),
         xt.apply("matmul", left * u + u),
         u.apply("matmul", u),
-        u.apply("outer", v) + x,
+        u.apply("outer_of", v) + x,
         x.apply("matmul", xt),
         xt.apply("matmul", x) * 2,
         (x * x).apply("matmul", xt + xt),

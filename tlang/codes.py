@@ -598,6 +598,43 @@ _codes(
             "the mask {found} does not fit {tensor}",
             "A mask has the sizes of the first axes of what it selects from.",
         ),
+        "T170": (
+            "`{subscripts}` does not say a sum of products: {reason}",
+            "The subscripts of `einsum` have a term for each operand, with a letter for each axis, and behind `->` "
+            'the letters of the result: `einsum("ij,jk->ik", a, b)`.',
+        ),
+        "T171": (
+            "the label `{name}` has two sizes",
+            "Axes of one label in `einsum` are summed or kept together, so they have one size; a written 1 stretches.",
+        ),
+        "T172": (
+            "axes {axes} are not axes of {left} and {right}",
+            "`tensordot` sums over so many last axes of the first and first axes of the second, or over two lists of "
+            "axes that have the same length.",
+        ),
+        "T173": (
+            "the axes that are summed have two sizes: {first} and {second}",
+            "A sum of products takes the elements of both operands in pairs.",
+        ),
+        "T174": (
+            "`norm` has no order {order} for {what}",
+            'Vectors have the orders 0, 1, 2, any other number, inf and -inf; matrices 1, -1, 2, -2, inf, -inf, "fro" '
+            'and "nuc". Without an axis a tensor of one dimension is a vector, one of two a matrix.',
+        ),
+        "T175": (
+            "a window of {size} does not fit into {axis}",
+            "Windows lie inside of the tensor and its padding; an axis that is shorter than a window by more than "
+            "one has a negative number of places.",
+        ),
+        "T176": (
+            '`padding = "same"` needs sizes that are known before the run, not {size}',
+            "How many elements are added follows from the size of the window, and with a stride from that of the "
+            "tensor too.",
+        ),
+        "T177": (
+            "the kernel has other channels than the tensor",
+            "The kernel of a convolution is w[outputs, channels, ...], the tensor x[..., channels, ...].",
+        ),
         "T190": (
             "both operands stretch: {left} and {right} give {result}",
             "Often one of them lacks a transpose; write the `1` or `None` on one side only if this is meant.",
@@ -865,6 +902,11 @@ _codes(
         "R119": (
             "{what} must be {wanted}, this is {found}",
             "An argument of the operation is outside of what it takes.",
+        ),
+        "R125": (
+            "a window of {size} does not fit into {axis} elements",
+            "Windows lie inside of the tensor and its padding; an axis that is shorter than a window by more than "
+            "one has a negative number of places.",
         ),
         "R120": ("this could not be computed: {what}", "Sizes that only the run decides did not fit."),
         "R121": ("not enough memory", "The result of this operation does not fit into memory."),

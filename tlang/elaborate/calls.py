@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from tlang.elaborate import formulas, indices, inlining, options, recurrence
+from tlang.elaborate import derivatives, formulas, indices, inlining, options, recurrence
 from tlang.elaborate.arguments import bind
 from tlang.elaborate.drafts import replace_leaves
 from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, TemplateDef
 from tlang.elaborate.values import CONSTANTS, FORMS, Record, Text, as_dim, is_builtin
-from tlang.errors import Label, TlangError, error
-from tlang.graph import grad as gradients
-from tlang.graph.node import Node, is_const, toposort
+from tlang.errors import Label, error
+from tlang.graph.node import Node, is_const
 from tlang.graph.ops.formula import FORMULAS
 from tlang.graph.ops.random import PUBLIC
-from tlang.graph.ops.rules import zeros_like
-from tlang.rewrite.stabilise import stabilise
 from tlang.source import Span
 from tlang.syntax import ast
 from tlang.types import DTYPES, U64, Dim
@@ -234,7 +231,7 @@ def _mentions_gradient(e: Any) -> bool:
     todo = [e]
     while todo:
         x = todo.pop()
-        if isinstance(x, ast.Call) and isinstance(x.func, ast.Name) and x.func.id in ("grad", "vjp", "jvp"):
+        if isinstance(x, ast.Call) and isinstance(x.func, ast.Name) and x.func.id in derivatives.FORMS:
             return True
         if isinstance(x, tuple):
             todo.extend(x)
@@ -249,10 +246,8 @@ def _mentions_gradient(e: Any) -> bool:
 
 
 def _form(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
-    if name == "grad":
-        return (yield _grad(el, e, scope))
-    if name in ("vjp", "jvp"):
-        return (yield _product(el, e, name, scope))
+    if name in derivatives.FORMS:
+        return (yield derivatives.call(el, e, name, scope))
     if name == "scan":
         return (yield recurrence.scan(el, e, scope))
     if name == "load" and scope.is_command():
@@ -275,103 +270,3 @@ def _load(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
         texts[name] = value.value
     loaded = el.program.host.load_value(texts["path"], texts.get("key"), e.span, scope.unit)
     return el.value(loaded, e.span, scope)
-
-
-def _names(el: Elaborator, args: Sequence[ast.Arg], what: str, scope: Scope) -> Task:
-    """The nodes that a gradient is taken for: each must be a name."""
-    out = []
-    for arg in args:
-        if not isinstance(arg.value, ast.Name | ast.Field):
-            raise error("F130", arg.span, what=what)
-        x = yield el.node(arg.value, scope)
-        if x.op.name not in ("tensor", "shared", "named", "hole", "value", "draw"):
-            raise error("F130", arg.span, what=what)
-        if x.dtype.kind != "f":
-            raise error("F131", arg.span, name=arg.value.span.text, found=x.type)
-        out.append(x)
-    return out
-
-
-def _grad(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
-    """`grad(cost, a, b)`: the cost stabilised as it is written, then one reverse walk."""
-    inner = inline_scope(scope)
-    options = [a for a in e.args if a.name is not None]
-    args = [a for a in e.args if a.name is None]
-    if len(args) < 2:
-        raise error("F106", e.span, what="`grad`", names="`cost` and a name")
-    zero = False
-    for option in options:
-        assert option.name is not None
-        value = yield el.expr(option.value, scope)
-        if (
-            option.name.id != "disconnected"
-            or not isinstance(value, Text)
-            or value.value not in ("zero", "error")
-        ):
-            raise error("F132", option.span)
-        zero = value.value == "zero"
-    cost = yield el.node(args[0].value, inner)
-    if cost.rank or cost.dtype.kind != "f":
-        hint = f"take its mean or sum: `grad(mean({args[0].value.span.text}), ...)`" if cost.rank else None
-        raise error("F133", args[0].span, found=el.type_text(cost), hint=hint)
-    wrt = yield _names(el, args[1:], "grad", inner)
-    stable, wrt_nodes = _stable(el, cost, wrt)
-    found = gradients.grad(stable, wrt_nodes)
-    results = []
-    for arg, w, g in zip(args[1:], wrt, found, strict=True):
-        if g is None:
-            if not zero:
-                raise _disconnected(el, cost, w, arg.span, args[0].span)
-            g = zeros_like(w)
-        results.append(g.cast(w.dtype))
-    if len(results) == 1:
-        return results[0]
-    return Record(tuple(f"out{k}" for k in range(len(results))), tuple(results))
-
-
-def inline_scope(scope: Scope) -> Scope:
-    """In a command, calls inside a gradient are expanded rather than run."""
-    return Scope(scope.unit, "inline", scope, caller=scope) if scope.is_command() else scope
-
-
-def _stable(el: Elaborator, out: Node, wrt: Sequence[Node]) -> tuple[Node, list[Node]]:
-    """The formula in stable form, with what it is differentiated for as it stands in there."""
-    names = {w.attr("name") for w in wrt if w.op.name == "named"}
-    (stable,) = stabilise([out], el.opaque | names)
-    if not names or stable is out:
-        return stable, list(wrt)
-    there = {n.attr("name"): n for n in toposort([stable]) if n.op.name == "named"}
-    return stable, [there.get(w.attr("name"), w) if w.op.name == "named" else w for w in wrt]
-
-
-def _disconnected(el: Elaborator, cost: Node, w: Node, span: Span, cost_span: Span) -> TlangError:
-    cut = gradients.find_cut(cost, w)
-    name, hint = span.text, '`disconnected = "zero"` gives zeros'
-    if cut is None:
-        return error("F134", span, name=name, cost=cost_span.text, label="not in the cost", hint=hint)
-    why = cut.op.cut if isinstance(cut.op.cut, str) else cut.op.cut(cut)
-    reason = why or ("a result that is no real number" if cut.dtype.kind != "f" else f"`{cut.op.name}`")
-    labels = [Label(cut.span, "the path is cut here")] if cut.span is not None else []
-    return error("F135", span, name=name, cost=cost_span.text, reason=reason, labels=labels, hint=hint)
-
-
-def _product(el: Elaborator, e: ast.Call, name: str, scope: Scope) -> Task:
-    """`jvp(e, a, t)`: the derivative of e along t in a. `vjp(e, a, c)`: c pulled back to a."""
-    last = "tangent" if name == "jvp" else "cotangent"
-    bound = bind(e, f"`{name}`", ("e", "a", last), ("e", "a", last))
-    inner = inline_scope(scope)
-    out = yield el.node(bound["e"].value, inner)
-    (w,) = yield _names(el, [bound["a"]], name, inner)
-    seed = yield el.node(bound[last].value, inner)
-    like = w if name == "jvp" else out
-    if out.dtype.kind != "f":
-        raise error("F131", bound["e"].span, name=bound["e"].span.text, found=out.type)
-    seed = el.adapt(seed, like.dtype, bound[last].span)
-    el.fit(seed, like.type, bound[last].span, f"the {last}")
-    stable, (source,) = _stable(el, out, [w])
-    result = (
-        gradients.jvp(stable, source, seed) if name == "jvp" else gradients.vjp(stable, [source], seed)[0]
-    )
-    if result is None:
-        raise _disconnected(el, out, w, bound["a"].span, bound["e"].span)
-    return result

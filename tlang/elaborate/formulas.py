@@ -25,8 +25,9 @@ def call(el: Elaborator, e: ast.Call, row: Formula, scope: Scope) -> Task:
     params = options.signature(row.name)
     names = [p.lstrip("*") for p, _ in params]
     required = [p.lstrip("*") for p, d in params if d is options.REQUIRED]
-    if params[0][0].startswith("*"):
-        e = _listed(e)
+    star = next((k for k, (p, _) in enumerate(params) if p.startswith("*")), None)
+    if star is not None:
+        e = _listed(e, star)
     bound = bind(e, f"`{row.name}`", names, required)
     values: dict[str, Any] = {}
     operands: list[tuple[Node, ast.Expr]] = []
@@ -62,14 +63,14 @@ def call(el: Elaborator, e: ast.Call, row: Formula, scope: Scope) -> Task:
     return made if isinstance(made, Node) else Record(tuple(made), tuple(made.values()))
 
 
-def _listed(e: ast.Call) -> ast.Call:
-    """`meshgrid(x, y)` as `meshgrid((x, y))`."""
+def _listed(e: ast.Call, star: int) -> ast.Call:
+    """`meshgrid(x, y)` as `meshgrid((x, y))`: the arguments from the starred one on as one."""
     plain = tuple(a for a in e.args if a.name is None)
-    if not plain:
+    if len(plain) <= star:
         return e
-    span = plain[0].span.to(plain[-1].span)
-    first = ast.Arg(None, ast.TupleLit(plain, span), span)
-    return ast.Call(e.func, (first, *(a for a in e.args if a.name is not None)), e.span)
+    span = plain[star].span.to(plain[-1].span)
+    rest = ast.Arg(None, ast.TupleLit(plain[star:], span), span)
+    return ast.Call(e.func, (*plain[:star], rest, *(a for a in e.args if a.name is not None)), e.span)
 
 
 def _sized(x: Node, span: Span) -> Size:

@@ -94,6 +94,16 @@ def _integers(value: Any, name: str, span: Span) -> Any:
     return _int(value, name, span)
 
 
+def _nested_axes(value: Any, name: str, span: Span) -> Any:
+    return None if value is None else _integers(value, name, span)
+
+
+def _text(value: Any, name: str, span: Span) -> str:
+    if isinstance(value, Text):
+        return value.value
+    raise error("F108", span, name=name, wanted="a string")
+
+
 def _flag(value: Any, name: str, span: Span) -> bool:
     flag = plain_const(value) if isinstance(value, Node) else None
     if not isinstance(flag, bool):
@@ -133,15 +143,31 @@ def _choice(*texts: str) -> Callable[[Any, str, Span], str]:
 
 
 def _norm_order(value: Any, name: str, span: Span) -> float | str | None:
-    if value is None or (isinstance(value, Text) and value.value == "fro"):
-        return None if value is None else "fro"
+    """The order of a norm: a number, or one of two names."""
+    if value is None:
+        return None
+    if isinstance(value, Text):
+        return _choice("fro", "nuc")(value, name, span)
     return _real(value, name, span)
+
+
+def _some_integers(value: Any, name: str, span: Span) -> Any:
+    return None if value is None and name == "stride" else _integers(value, name, span)
+
+
+def _padding(value: Any, name: str, span: Span) -> Any:
+    return value.value if isinstance(value, Text) else _integers(value, name, span)
+
+
+def _real_or_none(value: Any, name: str, span: Span) -> float | None:
+    return None if value is None else _real(value, name, span)
 
 
 #: The parameters that are attributes, with what makes them of what was given.
 STATIC: dict[str, Callable[[Any, str, Span], Any]] = {
     "axis": _axis,
-    "axes": _axis,
+    "axes": _nested_axes,
+    "subscripts": _text,
     "axis1": _int,
     "axis2": _int,
     "source": _axes,
@@ -165,9 +191,17 @@ STATIC: dict[str, Callable[[Any, str, Span], Any]] = {
     "reps": _integers,
     "pad_width": _integers,
     "ord": _norm_order,
+    "rcond": _real_or_none,
+    "size": _some_integers,
+    "stride": _some_integers,
+    "dilation": _some_integers,
+    "padding": _padding,
+    "lower_bound": _real,
+    "upper_bound": _real,
+    "full_matrices": _flag,
     "side": _choice("left", "right"),
     "indexing": _choice("xy", "ij"),
-    "mode": _choice("constant", "edge", "reflect", "symmetric", "wrap"),
+    "mode": _choice("constant", "edge", "reflect", "symmetric", "wrap", "reduced", "complete", "r"),
     "method": _choice("linear", "lower", "higher", "midpoint", "nearest"),
 }
 

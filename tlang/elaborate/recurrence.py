@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tlang.elaborate import inlining
 from tlang.elaborate.arguments import listed
+from tlang.elaborate.derivatives import inline_scope
 from tlang.elaborate.options import signature
 from tlang.elaborate.scope import KIND, FunctionDef, Scope, TemplateDef, trampoline
 from tlang.elaborate.values import Record, as_dim, is_builtin, plain_const, short
@@ -58,7 +59,6 @@ class Callee:
 
 def scan(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
     """The results of a recurrence: all values of what it carries, or the last, and its outputs."""
-    from tlang.elaborate.calls import inline_scope
 
     args, options = _sorted(e)
     inner = inline_scope(scope)

@@ -52,7 +52,7 @@ class LeafUse:
 
 CONSTANTS = {"e": math.e, "pi": math.pi, "inf": math.inf, "nan": math.nan}
 #: Names that are forms of their own rather than rows of the table.
-FORMS = frozenset({"grad", "vjp", "jvp", "scan", "print", "save", "load", "batches"})
+FORMS = frozenset({"grad", "jacobian", "hessian", "vjp", "jvp", "scan", "print", "save", "load", "batches"})
 BUILTINS = frozenset(CALLABLE) | FORMS | set(DTYPES) | set(CONSTANTS)
 
 

@@ -1,11 +1,16 @@
-"""Reverse-mode differentiation: one walk over the graph, each operation's own rule from its row."""
+"""Reverse-mode differentiation: one walk over the graph, each operation's own rule from its row.
+
+The cotangent of a complex number x + i y is dL/dx - i dL/dy. So the rule of an analytic function is that of
+real numbers, without conjugates, and few others (abs, real, conj ...) need to know of complex numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from tlang.graph.node import OPS, Node, substitute, toposort
-from tlang.graph.ops.rules import size_of, zeros_like
+from tlang.graph.batch import Stack, over
+from tlang.graph.node import OPS, Node, rebuild, substitute, toposort
+from tlang.graph.ops.rules import iota, size_of, zeros_like
 from tlang.graph.recurrence import Open, bound, captures, inputs_of, level, open_scan
 from tlang.types import Tensor
 
@@ -14,8 +19,8 @@ def passes(node: Node, i: int, x: Node) -> bool:
     """Whether a gradient can flow from a node to its input `i`, which is `x`."""
     return (
         node.op.grad is not None
-        and node.dtype.kind == "f"
-        and x.dtype.kind == "f"
+        and node.dtype.is_inexact
+        and x.dtype.is_inexact
         and i not in node.op.shape_only
         and (node.op.flows is None or node.op.flows(node, i))
     )
@@ -207,6 +212,7 @@ def jvp(out: Node, wrt: Node, tangent: Node) -> Node | None:
     The cotangent of `wrt` is linear in the cotangent u of `out`; pulling `tangent` back through
     that linear function of u gives J t.
     """
+    out, wrt = _unclipped(out, wrt)
     u = out.graph.leaf("hole", out.type.strong(), out.span, name=("jvp", id(out)))
     (pulled,) = vjp(out, [wrt], u)
     if pulled is None:
@@ -216,6 +222,63 @@ def jvp(out: Node, wrt: Node, tangent: Node) -> Node | None:
         return None
     # What is left of u is its shape only.
     return substitute([result], {u: out})[0]
+
+
+def _unclipped(out: Node, wrt: Node) -> tuple[Node, Node]:
+    """Both without `grad_clip`, which changes cotangents and is nothing to tangents."""
+
+    def plain(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        return inputs[0] if node.op.name == "grad_clip" else None
+
+    first, second = rebuild([out, wrt], plain, out.graph)
+    return first, second
+
+
+def jacobian(out: Node, wrt: Node) -> Node | None:
+    """The derivative of each element of `out` in each of `wrt`: the axes of `out`, then those of `wrt`."""
+    if out.rank == 0:
+        return vjp(out, [wrt], out.graph.const(1.0, Tensor(out.dtype), out.span))[0]
+    if wrt.rank == 0:
+        return jvp(out, wrt, out.graph.const(1.0, Tensor(wrt.dtype), out.span))
+    u = out.graph.leaf("hole", out.type.strong(), out.span, name=("jacobian", id(out)))
+    (pulled,) = vjp(out, [wrt], u)
+    if pulled is None:
+        return None
+    (rows,) = over([pulled], {u: _identity(out)}, out.rank)
+    return substitute([rows], {u: out})[0]  # what is left of u is its shape only
+
+
+def _identity(x: Node) -> Node:
+    """For each element of x a tensor of its shape that is 1 there and 0 elsewhere."""
+    same: Node | None = None
+    for axis in range(x.rank):
+        place = iota(x, axis)
+        row, column = (
+            place.apply("expand_dims", axis=tuple(i for i in range(2 * x.rank) if i != at))
+            for at in (axis, x.rank + axis)
+        )
+        hit = row.apply("eq", column)
+        same = hit if same is None else same.apply("and", hit)
+    assert same is not None
+    return same.cast(x.dtype)
+
+
+def hessian(cost: Node, wrt: Node) -> Node | None:
+    """The second derivatives of a scalar cost: the axes of `wrt` twice. Of a constant gradient zeros."""
+    (slope,) = grad(cost, [wrt])
+    if slope is None:
+        return None
+    found = jacobian(slope, wrt)
+    return found if found is not None else no_derivative("hessian", cost, wrt)
+
+
+def no_derivative(what: str, out: Node, wrt: Node) -> Node:
+    """The zeros that a "grad", a "jacobian" or a "hessian" is where nothing connects the two."""
+    if what == "grad":
+        return zeros_like(wrt)
+    front = wrt if what == "hessian" else out
+    stack = Stack(tuple((d, size_of(front, i)) for i, d in enumerate(front.shape)))
+    return stack.stretched(zeros_like(wrt))
 
 
 def find_cut(out: Node, source: Node) -> Node | None:

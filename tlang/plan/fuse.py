@@ -205,6 +205,8 @@ def why_not(node: Node, known: Collection[Symbol] | None = None) -> str:
             return "complex numbers have no scalar form"
     if (op.dynamic or op.shape_only) and known is not None and not _settled(node, known):
         return "only the run knows its size"
+    if known is not None and not _settled(node, known) and all(map(is_literal, _bases(node))):
+        return "only the run knows its size"  # and nothing that is read tells it
     if op.reduce is None:
         shape = _placed_shape(node) if _is_placed(node) else node.shape
         for x in node.operands:

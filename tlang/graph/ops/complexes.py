@@ -1,4 +1,4 @@
-"""Parts of complex numbers, which real numbers have too; there gradients pass."""
+"""Parts of complex numbers, which real numbers have too; gradients are those of `tlang.graph.grad`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from tlang.errors import error
 from tlang.graph.node import Node, operation
-from tlang.graph.ops.rules import broadcast, elementwise, float_dtype, zeros_like
+from tlang.graph.ops.rules import broadcast, elementwise, float_dtype, unbroadcast, zeros_like
 from tlang.types import DTYPES, DType, Solver, Tensor
 
 
@@ -39,8 +39,28 @@ def _complex(np: Any, x: Any, y: Any) -> Any:
     return out[()]
 
 
-def _flat(g: Node, out: Node, x: Node) -> tuple[Node]:
-    return (zeros_like(x),)
+def _conj_grad(g: Node, out: Node, x: Node) -> tuple[Node]:
+    return (g.apply("conj") if x.dtype.kind == "c" else g,)
+
+
+def _imag_grad(g: Node, out: Node, x: Node) -> tuple[Node]:
+    """-i g."""
+    if x.dtype.kind != "c":
+        return (zeros_like(x),)
+    return (g.graph.const(0.0, Tensor(g.dtype), g.span).apply("complex", -g),)
+
+
+def _angle_grad(g: Node, out: Node, x: Node) -> tuple[Node]:
+    """-i g conj(x) / |x|^2."""
+    if x.dtype.kind != "c":
+        return (zeros_like(x),)
+    a, b = x.apply("real"), x.apply("imag")
+    part = g / (a * a + b * b)
+    return ((-part * b).apply("complex", -part * a),)
+
+
+def _complex_grad(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    return unbroadcast(g.apply("real"), x), unbroadcast(-g.apply("imag"), y)
 
 
 operation(
@@ -48,7 +68,7 @@ operation(
     "x",
     _part,
     lambda np, x: np.array(np.real(x))[()],
-    grad=lambda g, out, x: (g,),
+    grad=lambda g, out, x: (g.cast(x.dtype),),
     doc="The real part; of a real number the number itself.",
     scalar="{0}",
 )
@@ -57,7 +77,7 @@ operation(
     "x",
     _part,
     lambda np, x: np.array(np.imag(x))[()],
-    grad=_flat,
+    grad=_imag_grad,
     doc="The imaginary part; of a real number 0.",
     scalar="{zero}",
 )
@@ -66,7 +86,7 @@ operation(
     "x",
     elementwise,
     lambda np, x: np.array(np.conj(x))[()] if x.dtype.kind != "b" else x,
-    grad=lambda g, out, x: (g,),
+    grad=_conj_grad,
     doc="The complex conjugate; of a real number the number itself.",
     scalar="{0}",
 )
@@ -76,7 +96,7 @@ operation(
     _angle_rule,
     _angle,
     convert="float",
-    grad=_flat,
+    grad=_angle_grad,
     doc="The angle of a complex number from the positive real axis (radians); of a real number 0 or pi.",
     scalar="{atan2}({zero}, {0})",
 )
@@ -86,7 +106,6 @@ operation(
     _pair_rule,
     _complex,
     convert="float",
-    grad=None,
-    cut="a complex number",
+    grad=_complex_grad,
     doc="x + i y, of the real and the imaginary part.",
 )

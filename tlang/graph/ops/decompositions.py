@@ -12,11 +12,20 @@ from typing import Any
 from tlang.errors import error
 from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.linalg import swapped
-from tlang.graph.ops.rules import iota, like, sum_dtype, unbroadcast, unknown_dim, zero_of, zeros_like
-from tlang.types import Dim, Mismatch, Solver, Tensor
+from tlang.graph.ops.rules import (
+    iota,
+    like,
+    of_real,
+    sum_dtype,
+    unbroadcast,
+    unknown_dim,
+    zero_of,
+    zeros_like,
+)
+from tlang.types import DTYPES, Dim, Mismatch, Solver, Tensor
 
 
-def _matrix(name: str, x: Node, square: bool = True) -> None:
+def matrix(name: str, x: Node, square: bool = True) -> None:
     """Checks that a tensor is a matrix or a stack of them, and that they are square."""
     if x.rank < 2:
         raise error("T141", op=name, found=x.type)
@@ -27,22 +36,39 @@ def _matrix(name: str, x: Node, square: bool = True) -> None:
 def _square_rule(name: str, drop: int = 0) -> Callable[..., Tensor]:
     def rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
         (x,) = inputs
-        _matrix(name, x)
+        matrix(name, x)
         return Tensor(x.dtype, solver.shape(x.type)[: x.rank - drop])
 
     return rule
 
 
 def _lapack(what: str, code: str) -> Callable[..., Any]:
-    """A function of `np.linalg`; where it fails the error says of what."""
+    """A function of `np.linalg`; where it fails the error says of what, unless that holds a NaN."""
 
-    def meaning(np: Any, *xs: Any) -> Any:
+    def meaning(np: Any, x: Any, *others: Any) -> Any:
+        function = getattr(np.linalg, what)
         try:
-            return getattr(np.linalg, what)(*xs)
+            return function(x, *others)
+        except np.linalg.LinAlgError:
+            bad = np.isnan(x).any(axis=(-2, -1))
+            if not bad.any():
+                raise error(code, what=what) from None
+        try:  # LAPACK calls a matrix with a NaN singular: its result is NaN, and others' are their own
+            out = function(np.where(bad[..., None, None], np.eye(x.shape[-1], dtype=x.dtype), x), *others)
         except np.linalg.LinAlgError:
             raise error(code, what=what) from None
+        behind = 1 if others and others[0].ndim == 1 else 2
+        return np.where(bad.reshape(bad.shape + (1,) * behind), out.dtype.type(np.nan), out)
 
     return meaning
+
+
+def keep_nan(np: Any, x: Any, out: Any) -> Any:
+    """What was computed of stacked matrices; NaN for one with a NaN, which LAPACK takes for singular."""
+    bad = np.isnan(x).any(axis=(-2, -1))
+    if not bad.any():
+        return out
+    return np.where(bad.reshape(bad.shape + (1,) * (out.ndim - bad.ndim)), out.dtype.type(np.nan), out)[()]
 
 
 # ---------------------------------------------------------------- triangles and diagonals
@@ -65,7 +91,7 @@ def _tri_grad(g: Node, out: Node, x: Node, k: int) -> tuple[Node]:
 
 
 def _tri_rule(solver: Solver, inputs: tuple[Node, ...], *, k: int) -> Tensor:
-    _matrix("tril", inputs[0], square=False)
+    matrix("tril", inputs[0], square=False)
     return inputs[0].type.strong()
 
 
@@ -132,7 +158,7 @@ operation(
 
 def _trace_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
     (x,) = inputs
-    _matrix("trace", x, square=False)
+    matrix("trace", x, square=False)
     return Tensor(sum_dtype(x.dtype), solver.shape(x.type)[:-2])
 
 
@@ -178,7 +204,7 @@ def _cholesky_grad(g: Node, out: Node, a: Node) -> tuple[Node]:
 
 
 def _cholesky(np: Any, x: Any) -> Any:
-    return _lapack("cholesky", "R118")(np, (x + np.swapaxes(x, -1, -2)) / 2)
+    return _lapack("cholesky", "R118")(np, (x + np.conj(np.swapaxes(x, -1, -2))) / 2)
 
 
 operation(
@@ -188,13 +214,15 @@ operation(
     _cholesky,
     convert="float",
     grad=_cholesky_grad,
+    flows=of_real,
+    cut="`cholesky` of complex numbers",
     doc="The lower triangular L with L @ L.T == x, of the symmetric part of a positive definite matrix.",
 )
 
 
 def _solve_rule(solver: Solver, inputs: tuple[Node, ...], **_: Any) -> Tensor:
     a, b = inputs
-    _matrix("solve", a)
+    matrix("solve", a)
     if b.rank == 0:
         raise error("T141", op="solve", found=b.type)
     axis = -1 if b.rank == 1 else -2
@@ -283,16 +311,23 @@ operation(
     "det",
     "x",
     _square_rule("det", drop=2),
-    _lapack("det", "R117"),
+    lambda np, x: keep_nan(np, x, np.linalg.det(x)),
     convert="float",
     grad=_det_grad,
     doc="The determinant of a matrix; its gradient needs the inverse.",
 )
+
+
+def _logdet_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
+    kind = _square_rule("logdet", drop=2)(solver, inputs)
+    return kind.with_dtype(DTYPES[f"f{kind.dtype.bits // 2}"]) if kind.dtype.kind == "c" else kind
+
+
 operation(
     "logdet",
     "x",
-    _square_rule("logdet", drop=2),
-    lambda np, x: np.linalg.slogdet(x)[1],
+    _logdet_rule,
+    lambda np, x: keep_nan(np, x, np.linalg.slogdet(x)[1]),
     convert="float",
     grad=lambda g, out, a: (g.apply("expand_dims", axis=(-2, -1)) * swapped(a.apply("inv")),),
     doc="The logarithm of the absolute value of the determinant, without overflow.",

@@ -7,7 +7,15 @@ from typing import Any
 
 from tlang.errors import error
 from tlang.graph.node import Node, is_const, operation
-from tlang.graph.ops.rules import broadcast, elementwise, numeric, predicate, unbroadcast, zeros_like
+from tlang.graph.ops.rules import (
+    broadcast,
+    elementwise,
+    numeric,
+    of_real,
+    predicate,
+    unbroadcast,
+    zeros_like,
+)
 from tlang.types import BOOL, Solver, Tensor
 
 Rule = Callable[..., tuple[Node | None, ...]]
@@ -165,7 +173,9 @@ def _pow_grad(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
 
 def _pow_along(g: Node, out: Node, x: Node, y: Node) -> Node:
     """The cotangent of the exponent; along positive powers of 0 nothing changes."""
-    still = x.apply("eq", 0).apply("and", y.apply("ge", 0))
+    still = x.apply("eq", 0)
+    if y.dtype.kind != "c":
+        still = still.apply("and", y.apply("ge", 0))
     return unbroadcast(_where(still, 0, g * out * _where(still, 1, x).apply("log")), y)
 
 
@@ -304,7 +314,7 @@ def _clip_grad(g: Node, out: Node, x: Node, low: Node, high: Node) -> tuple[Node
 operation(
     "clip",
     "x, low, high",
-    elementwise,
+    _selected,
     lambda np, x, low, high: np.minimum(np.maximum(x, low), high),
     convert="arith",
     grad=_clip_grad,
@@ -362,10 +372,17 @@ def _abs_type(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
     return kind
 
 
+def _abs_grad(g: Node, out: Node, x: Node) -> tuple[Node]:
+    """The sign; of a complex number the conjugate of its direction, 0 at 0."""
+    if x.dtype.kind != "c":
+        return (g * x.apply("sign"),)
+    return (g * x.apply("conj") / out.apply("eq", 0).apply("where", 1, out),)
+
+
 _keeps_integers(
     "abs",
     lambda np, x: np.abs(x),
-    lambda g, out, x: (g * x.apply("sign"),),
+    _abs_grad,
     "The absolute value; the derivative at 0 is 0.",
     type=_abs_type,
     scalar="abs({0})",
@@ -374,8 +391,10 @@ _keeps_integers(
     "sign",
     lambda np, x: np.sign(x),
     _zero,
-    "-1, 0 or 1 by the sign of x.",
+    "-1, 0 or 1 by the sign of x; x / abs(x) of a complex number.",
     scalar=lambda node: "{0} != {zero}" if node.dtype.kind == "u" else _SIGN,
+    flows=of_real,
+    cut="the direction of a complex number",
 )
 _keeps_integers(
     "square", lambda np, x: np.multiply(x, x), lambda g, out, x: (g * 2 * x,), "x * x.", scalar="{0} * {0}"

@@ -28,7 +28,7 @@ for _name, _full, _grad, _doc, _form in (
     (
         "arcsinh",
         "asinh",
-        lambda g, out, x: (g / x.apply("hypot", 1),),
+        lambda g, out, x: (g / _to_one(x),),
         "The number whose hyperbolic sine is x.",
         "",
     ),
@@ -71,6 +71,11 @@ for _name, _full, _grad, _doc, _form in (
         type=real if _name in ("cbrt", "exp2", "deg2rad", "rad2deg") else None,
         scalar=_form or f"{{{_full}}}({{0}})",
     )
+
+
+def _to_one(x: Node) -> Node:
+    """The root of 1 + x * x, without overflow of real numbers."""
+    return (x * x + 1).apply("sqrt") if x.dtype.kind == "c" else x.apply("hypot", 1)
 
 
 def _from_one(x: Node) -> Node:

@@ -47,6 +47,21 @@ operation(
 )
 
 
+def _clip_grad(g: Node, out: Node, x: Node, lower_bound: float, upper_bound: float) -> tuple[Node]:
+    return (g.apply("clip", lower_bound, upper_bound),)
+
+
+operation(
+    "grad_clip",
+    "x, lower_bound, upper_bound",
+    _same,
+    lambda np, x, lower_bound, upper_bound: x,
+    grad=_clip_grad,
+    doc="x, whose gradient is limited to lower_bound .. upper_bound, element by element.",
+    scalar="{0}",
+)
+
+
 # ---------------------------------------------------------------- sizes
 
 
@@ -104,7 +119,7 @@ def _cast_numpy(np: Any, x: Any, dtype: DType, weak: bool = False) -> Any:
 
 
 def _cast_grad(g: Node, out: Node, x: Node, dtype: DType, weak: bool = False) -> tuple[Node | None]:
-    return (g.cast(x.dtype),)
+    return ((g.apply("real") if g.dtype.kind == "c" and x.dtype.kind == "f" else g).cast(x.dtype),)
 
 
 operation(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tlang.errors import error
 from tlang.graph.node import OPS, Node, operation
+from tlang.graph.ops.formula import formula
 from tlang.graph.ops.rules import mismatch, unbroadcast
-from tlang.types import Solver, Tensor
+from tlang.types import Dim, Solver, Tensor
 
 
 def _matmul_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
@@ -55,7 +54,7 @@ def _matmul_grad(g: Node, out: Node, a: Node, b: Node) -> tuple[Node, Node]:
 
 
 def _outer(u: Node, v: Node) -> Node:
-    return u.apply("outer", v)
+    return u.apply("outer_of", v)
 
 
 def _lower_matmul(out: Node, a: Node, b: Node) -> Node | None:
@@ -83,8 +82,6 @@ operation(
 
 def _outer_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
     u, v = inputs
-    if u.rank != 1 or v.rank != 1:
-        raise error("T141", op="outer", found=f"{u.type}, {v.type}")
     return Tensor(u.dtype, (*u.shape, *v.shape))
 
 
@@ -93,35 +90,20 @@ def _outer_grad(g: Node, out: Node, u: Node, v: Node) -> tuple[Node, Node]:
 
 
 operation(
-    "outer",
+    "outer_of",
     "x, y",
     _outer_rule,
     lambda np, x, y: np.multiply.outer(x, y),
     convert="arith",
     grad=_outer_grad,
     lower=lambda out, u, v: u.apply("expand_dims", axis=1) * v,
-    doc="`outer(u, v)[i, j]` is u[i] * v[j].",
+    doc="The outer product of two vectors.",
+    public=False,
 )
 
 
-def _dot_rule(solver: Solver, inputs: tuple[Node, ...]) -> Tensor:
-    a, b = inputs
-    if a.rank > 2 or b.rank > 2:
-        raise error("T141", op="dot", found=f"{a.type}, {b.type}")
-    return _matmul_rule(solver, inputs)
-
-
-def _dot_grad(g: Node, out: Node, a: Node, b: Node) -> Any:
-    return _matmul_grad(g, out, a, b)
-
-
-operation(
-    "dot",
-    "x, y",
-    _dot_rule,
-    lambda np, x, y: np.dot(x, y),
-    convert="arith",
-    grad=_dot_grad,
-    lower=_lower_matmul,
-    doc="The product of vectors and matrices, as `@`.",
-)
+@formula("outer", "x, y", "`outer(u, v)[i, j]` is u[i] * v[j]; what is no vector is flattened.")
+def outer(x: Node, y: Node) -> Node:
+    """Of vectors."""
+    flat = [v.apply("reshape", shape=(Dim(-1),), runtime=()) if v.rank != 1 else v for v in (x, y)]
+    return flat[0].apply("outer_of", flat[1])

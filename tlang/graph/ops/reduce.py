@@ -129,6 +129,7 @@ def _spread_dtype(dtype: DType) -> DType:
 def _var_grad(g: Node, out: Node, x: Node, axis: Axis, keepdims: bool, ddof: int) -> tuple[Node]:
     centred = x - x.apply("mean", axis=axis, keepdims=True)
     count = count_of(x, axis, g.dtype) - ddof
+    centred = centred.apply("conj") if x.dtype.kind == "c" else centred
     return (expand(2 * g / count, x, axis, keepdims) * centred,)
 
 

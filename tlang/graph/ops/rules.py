@@ -115,6 +115,11 @@ def zero_of(x: Node) -> Node:
     return x.graph.const(zero, Tensor(x.dtype), x.span)
 
 
+def of_real(node: Node, i: int) -> bool:
+    """Gradients flow to real inputs: the function has none of complex numbers."""
+    return node.inputs[i].dtype.kind == "f"
+
+
 def zeros_like(x: Node) -> Node:
     """Zeros of a node's shape and dtype."""
     return like(zero_of(x), x)
@@ -174,6 +179,14 @@ def iota(x: Node, axis: int) -> Node:
     """The indices 0, 1, ... of an axis, i64 of rank 1."""
     zero, one = (x.graph.const(k, Tensor(I64), x.span) for k in (0, 1))
     return x.graph.make(_op("arange"), [zero, size_of(x, axis), one], x.span, size=x.shape[axis])
+
+
+def reshaped(x: Node, sizes: Sequence[tuple[Dim, Node]]) -> Node:
+    """The elements of x in another shape; each size as a dimension, and as an i64 scalar for the run."""
+    runtime = tuple(i for i, (d, _) in enumerate(sizes) if any(not s.rigid for s in d.symbols()))
+    inputs = [x, *(sizes[i][1] for i in runtime)]
+    shape = tuple(d for d, _ in sizes)
+    return x.graph.make(_op("reshape"), inputs, x.span, shape=shape, runtime=runtime)
 
 
 def _op(name: str) -> Any:

@@ -166,7 +166,7 @@ def _broadcast_to_rule(
         raise error("T135", found=x.type, rank=len(shape))
     stretched = solver.broadcast([not_negative(shape), solver.shape(x.type)])
     for want, got in zip(shape, stretched, strict=True):
-        if solver.resolve(want) == ONE and got != ONE:
+        if solver.resolve(want) == ONE and solver.resolve(got) != ONE:
             raise Mismatch("T101", [(0, "the size", got), (1, "the wanted size", want)])
     return Tensor(x.dtype, stretched)
 
@@ -271,7 +271,8 @@ operation(
 )
 
 
-def _transpose_axes(rank: int, axes: Axes) -> tuple[int, ...]:
+def transpose_axes(rank: int, axes: Axes) -> tuple[int, ...]:
+    """The order of a transpose, counted from 0; reversed for None."""
     if axes is None:
         return tuple(reversed(range(rank)))
     axes = (axes,) if isinstance(axes, int) else axes
@@ -283,11 +284,11 @@ def _transpose_axes(rank: int, axes: Axes) -> tuple[int, ...]:
 def _transpose_rule(solver: Solver, inputs: tuple[Node, ...], *, axes: Axes) -> Tensor:
     x = inputs[0]
     shape = solver.shape(x.type)
-    return Tensor(x.dtype, tuple(shape[a] for a in _transpose_axes(x.rank, axes)))
+    return Tensor(x.dtype, tuple(shape[a] for a in transpose_axes(x.rank, axes)))
 
 
 def _transpose_grad(g: Node, out: Node, x: Node, axes: Axes) -> tuple[Node]:
-    order = _transpose_axes(x.rank, axes)
+    order = transpose_axes(x.rank, axes)
     return (g.apply("transpose", axes=tuple(order.index(i) for i in range(x.rank))),)
 
 
@@ -358,7 +359,7 @@ def moved_axes(view: Node, labels: list[Any]) -> list[Any] | None:
     """
     x, name = view.inputs[0], view.op.name
     if name == "transpose":
-        return [labels[a] for a in _transpose_axes(x.rank, view.attr("axes"))]
+        return [labels[a] for a in transpose_axes(x.rank, view.attr("axes"))]
     if name == "expand_dims":
         axis = view.attr("axis")
         out = list(labels)
