@@ -59,7 +59,6 @@ class Callee:
 
 def scan(el: Elaborator, e: ast.Call, scope: Scope) -> Task:
     """The results of a recurrence: all values of what it carries, or the last, and its outputs."""
-
     args, options = _sorted(e)
     inner = inline_scope(scope)
     step = yield _callee(el, args[0], inner)
