@@ -73,7 +73,7 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "sin({})": lambda xp, a: xp.sin(a),
     "cos({})": lambda xp, a: xp.cos(a),
     "tanh({})": lambda xp, a: xp.tanh(a),
-    "1 / (1 + exp(-{}))": lambda xp, a: 1 / (1 + xp.exp(-a)),
+    "(1 / (1 + exp(-{})))": lambda xp, a: 1 / (1 + xp.exp(-a)),
     "log(1 + exp({}))": softplus,
     "log(1 / (1 + exp(-{})))": lambda xp, a: -softplus(xp, -a),
     "sqrt(1 + {} ** 2)": lambda xp, a: xp.sqrt(1 + a**2),

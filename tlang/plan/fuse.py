@@ -281,6 +281,7 @@ class _Fusion:
         self.above: dict[Node, int] = {}
         self.readers: dict[Node, list[int]] = {}
         self.domains: dict[tuple[bool, tuple[Dim, ...]], list[int]] = {}
+        self.apart: set[int] = set()
 
     def steps(self) -> list[Step]:
         """All steps in order."""
@@ -388,16 +389,39 @@ class _Fusion:
         return at
 
     def _depend(self, at: int, x: Node) -> None:
-        """A step needs a node's value."""
+        """A step needs a node's value. What floats may get another home, lest steps wait for each other."""
         other = self.home.get(x)
         if other is None or other == at:
             return
+        if self.before[other] >> at & 1 or (at in self.apart and self.before[other]):
+            other = self._rehome(x)
+        self._wait(at, other)
+
+    def _wait(self, at: int, other: int) -> None:
+        """A step waits for another, and for all that this one waits for."""
         new = self.before[other] | 1 << other
         if new & ~self.before[at]:
             self.before[at] |= new
             for k, bits in enumerate(self.before):
                 if bits >> at & 1:
                     self.before[k] |= new
+
+    def _rehome(self, node: Node) -> int:
+        """A new home for what floats: a nest that waits only for steps that wait for none."""
+        assert node in self.floating, node
+        nest = Nest(_domain(node), node not in self.lean)
+        at = self._add(nest, ())
+        self.apart.add(at)
+        self.home[node] = at
+        place = self._fit(nest, node)
+        assert place is not None, node
+        if self._pull(nest, at, node, place, -1):
+            place = self._fit(nest, node, many=True)
+            assert place is not None, node
+        self._put(nest, at, node, place)
+        for reader in self.readers.get(node, ()):
+            self._wait(reader, at)
+        return at
 
     def _place_in_nest(self, node: Node, late: bool, avoid: int = 0) -> None:
         for at in self._candidates(node, late):
@@ -506,7 +530,7 @@ class _Fusion:
             step = self.all[at]
             if not isinstance(step, Nest) or step.late != late or len(step.nodes) + size > LARGEST:
                 continue
-            if Role.PLACED in step.roles.values():
+            if Role.PLACED in step.roles.values() or at in self.apart:
                 continue
             if at in tables:
                 continue
@@ -602,7 +626,7 @@ class _Fusion:
                 if not left[user]:
                     ready.append(user)
         assert len(out) == len(self.all), "steps wait for each other in a circle"
-        return out
+        return [s for s in out if not isinstance(s, Nest) or s.outputs]
 
 
 def _of_rows(nest: Nest, node: Node) -> bool:
