@@ -140,7 +140,7 @@ def _sums_after(scan: Open, asked: set[tuple[str, int]]) -> tuple[Open, dict[int
         if terms.count(b) != 1 or any(b in reads[x] for x in others):
             continue
         rest = [t for t in terms if t is not b]
-        products = [t for t in rest if t.op.name == "outer" and t.dtype == b.dtype and t.shape == b.shape]
+        products = [t for t in rest if t.op.name == "outer_of" and t.dtype == b.dtype and t.shape == b.shape]
         if any(b in reads[t] for t in rest) or not products:
             continue
         left = b
