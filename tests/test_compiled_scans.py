@@ -16,7 +16,6 @@ from tlang.rewrite.simplify import simplify
 from tlang.rewrite.stabilise import stabilise
 from tlang.rewrite.unname import unname
 
-pytest.importorskip("numba")
 RNG = np.random.default_rng(5)
 
 #: A step, its arguments and options. Sizes of data: n steps, d = 4.

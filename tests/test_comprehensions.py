@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import re
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 import tlang
 from tlang.graph.node import toposort
 
-BACKENDS = ["numpy", *(["cpu"] if importlib.util.find_spec("numba") else [])]
+BACKENDS = ["numpy", "cpu"]
 RNG = np.random.default_rng(11)
 #: What formulas index: each size belongs to an index, so that every index has one range.
 SIZES = {"i": 2, "j": 3, "k": 4, "l": 5}

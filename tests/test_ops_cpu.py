@@ -29,8 +29,6 @@ from tlang.rewrite import rewrite
 from tlang.run.build import CompiledTape
 from tlang.types import F64, FROM_NUMPY, Tensor
 
-pytest.importorskip("numba")
-
 #: So many cases are one program: compiling many at once costs less than one by one.
 TOGETHER = 60
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e300, -1e300, 5e-324, 700.0, -750.0])

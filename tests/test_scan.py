@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ import tlang
 from tlang.graph.node import toposort
 from tlang.graph.recurrence import Body
 
-BACKENDS = ["numpy", *(["cpu"] if importlib.util.find_spec("numba") else [])]
+BACKENDS = ["numpy", "cpu"]
 RNG = np.random.default_rng(7)
 
 
@@ -450,3 +449,39 @@ def test_the_first_operation_that_is_not_finite_is_found_inside_of_a_step() -> N
     with pytest.raises(tlang.TlangError) as caught:
         m.f([1.0, -5, 1])
     assert (caught.value.code, caught.value.span.text) == ("R160", "log(h)")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_jacobians_and_hessians(backend: str) -> None:
+    """Of all values that are carried, by differences; the hessian of what a recurrence ends with."""
+    m = tlang.compile(
+        """
+        tensor w: f64[3]
+        tensor xs: f64[n, 3]
+        step(x, h) = tanh(x * h + w)
+        every = scan(step, xs, init = zeros(3) + 0.5)
+        end = sum(scan(step, xs, init = zeros(3) + 0.5, last = True) ** 2)
+        function values(xs, w) = every
+        function slope(xs, w) = grad(end, w)
+        function rows(xs, w) = (by_w = jacobian(every, w), by_xs = jacobian(every, xs))
+        function bend(xs, w) = hessian(end, w)
+        """,
+        backend=backend,
+    )
+    rng = np.random.default_rng(8)
+    xs, w, step = rng.normal(size=(4, 3)), rng.normal(size=3), 1e-6
+
+    def differences(f: Any, x: Any) -> Any:
+        columns = []
+        for at in np.ndindex(x.shape):
+            there, back = x.copy(), x.copy()
+            there[at] += step
+            back[at] -= step
+            columns.append((f(there) - f(back)) / (2 * step))
+        stacked = np.stack(columns, axis=-1)
+        return stacked.reshape(*stacked.shape[:-1], *x.shape)
+
+    rows = m.rows(xs, w)
+    np.testing.assert_allclose(rows.by_w, differences(lambda v: m.values(xs, v), w), atol=1e-8)
+    np.testing.assert_allclose(rows.by_xs, differences(lambda v: m.values(v, w), xs), atol=1e-8)
+    np.testing.assert_allclose(m.bend(xs, w), differences(lambda v: m.slope(xs, v), w), atol=1e-8)

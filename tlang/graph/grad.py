@@ -244,8 +244,22 @@ def jacobian(out: Node, wrt: Node) -> Node | None:
     (pulled,) = vjp(out, [wrt], u)
     if pulled is None:
         return None
-    (rows,) = over([pulled], {u: _identity(out)}, out.rank)
+    if any(n.op.name == "open_scan" for n in toposort([pulled])):
+        rows = _one_by_one(pulled, u, _identity(out), out.rank)
+    else:
+        (rows,) = over([pulled], {u: _identity(out)}, out.rank)
     return substitute([rows], {u: out})[0]  # what is left of u is its shape only
+
+
+def _one_by_one(pulled: Node, u: Node, stack: Node, depth: int) -> Node:
+    """What is pulled back for each of a stack in the place of u: a recurrence for each axis of the stack."""
+    if depth == 0:
+        return substitute([pulled], {u: stack})[0]
+    graph, span = stack.graph, stack.span
+    element = bound(graph, stack.type.with_shape(stack.shape[1:]), "cotangent", span)
+    row = _one_by_one(pulled, u, element, depth - 1)
+    scan = open_scan(graph, span, [], [stack], [], [element], [], [row], length=stack.shape[0])
+    return scan.part("output", 0)
 
 
 def _identity(x: Node) -> Node:

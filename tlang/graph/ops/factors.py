@@ -24,11 +24,11 @@ from tlang.graph.node import OPS, Node, operation
 from tlang.graph.ops.decompositions import keep_nan, matrix
 from tlang.graph.ops.formula import formula
 from tlang.graph.ops.linalg import swapped
-from tlang.graph.ops.rules import float_dtype, iota, like, unknown_dim, zeros_like
+from tlang.graph.ops.rules import float_dtype, unknown_dim
 from tlang.types import I64, ONE, Dim, Solver, Tensor
 
 
-def _real_matrix(name: str, x: Node, square: bool = False) -> Node:
+def real_matrix(name: str, x: Node, square: bool = False) -> Node:
     """A stack of real matrices, as floats."""
     if x.dtype.kind == "c":
         raise error("T141", op=name, found=x.type)
@@ -44,7 +44,7 @@ def _least(x: Node) -> Dim:
     return Dim(min(m.const, n.const)) if m.is_const and n.is_const else unknown_dim()
 
 
-def _of_finite(np: Any, x: Any, f: Callable[[Any], Any]) -> Any:
+def of_finite(np: Any, x: Any, f: Callable[[Any], Any]) -> Any:
     """`f` of a stack of matrices; NaN for those that are not finite."""
     good = np.isfinite(x).all(axis=(-2, -1))
     if good.all():
@@ -54,13 +54,13 @@ def _of_finite(np: Any, x: Any, f: Callable[[Any], Any]) -> Any:
     return np.where(bad, out.dtype.type(np.nan), out)
 
 
-def _rows(x: Node, start: Dim | None, stop: Dim | None) -> Node:
+def rows(x: Node, start: Dim | None, stop: Dim | None) -> Node:
     """Rows of a stack of matrices."""
     full = ("slice", None, None, 1)
     return x.apply("index", spec=(*(full,) * (x.rank - 2), ("slice", start, stop, 1), full))
 
 
-def _columns(x: Node, start: Dim | None, stop: Dim | None) -> Node:
+def columns(x: Node, start: Dim | None, stop: Dim | None) -> Node:
     """Columns of a stack of matrices."""
     return x.apply("index", spec=(*(("slice", None, None, 1),) * (x.rank - 1), ("slice", start, stop, 1)))
 
@@ -70,7 +70,7 @@ def _row(x: Node, k: int) -> Node:
     return x.apply("index", spec=(*(("slice", None, None, 1),) * (x.rank - 2), ("int", k)))
 
 
-def _beside(xs: list[Node], axis: int) -> Node:
+def beside(xs: list[Node], axis: int) -> Node:
     """Blocks of a matrix, side by side (axis -1) or one above the other (-2)."""
     return xs[0].graph.make(OPS["concatenate"], xs, xs[0].span, axis=axis)
 
@@ -107,7 +107,7 @@ def _qr(mode: str) -> Callable[..., Any]:
             q, r = np.linalg.qr(a, mode=mode)
             return np.concatenate([q, np.swapaxes(r, -1, -2)], axis=-2)
 
-        return _of_finite(np, x, packed)
+        return of_finite(np, x, packed)
 
     return meaning
 
@@ -115,15 +115,15 @@ def _qr(mode: str) -> Callable[..., Any]:
 def _qr_grad(g: Node, out: Node, a: Node, size: Dim) -> tuple[Node]:
     """Of a tall matrix, and of a wide one by its square part: what follows is Q^T times the rest."""
     m, n = a.shape[-2:]
-    q, r = _rows(out, None, m), swapped(_rows(out, m, None))
-    gq, gr = _rows(g, None, m), swapped(_rows(g, m, None))
+    q, r = rows(out, None, m), swapped(rows(out, m, None))
+    gq, gr = rows(g, None, m), swapped(rows(g, m, None))
     if n == size:
         return (_tall_grad(q, r, gq, gr),)
-    rest = _columns(a, size, None)
-    g_rest = _columns(gr, size, None)
+    rest = columns(a, size, None)
+    g_rest = columns(gr, size, None)
     gq = gq + rest.apply("matmul", swapped(g_rest))
-    square = _tall_grad(q, _columns(r, None, size), gq, _columns(gr, None, size))
-    return (_beside([square, q.apply("matmul", g_rest)], -1),)
+    square = _tall_grad(q, columns(r, None, size), gq, columns(gr, None, size))
+    return (beside([square, q.apply("matmul", g_rest)], -1),)
 
 
 def _tall_grad(q: Node, r: Node, gq: Node, gr: Node) -> Node:
@@ -164,7 +164,7 @@ operation(
 )
 def qr(x: Node, mode: str) -> Node | dict[str, Node]:
     """Both parts of one node."""
-    x = _real_matrix("qr", x)
+    x = real_matrix("qr", x)
     if mode not in ("reduced", "complete", "r"):
         raise error("F108", name="mode", wanted='"reduced", "complete" or "r"')
     m, n = x.shape[-2:]
@@ -172,7 +172,7 @@ def qr(x: Node, mode: str) -> Node | dict[str, Node]:
         packed = x.apply("full_qr_of", size=m)
     else:
         packed = x.apply("qr_of", size=_least(x))
-    q, r = _rows(packed, None, m), swapped(_rows(packed, m, None))
+    q, r = rows(packed, None, m), swapped(rows(packed, m, None))
     return r if mode == "r" else {"Q": q, "R": r}
 
 
@@ -190,7 +190,7 @@ def _svd(np: Any, x: Any, size: Any) -> Any:
         u, s, vh = np.linalg.svd(a, full_matrices=False)
         return np.concatenate([u, np.swapaxes(vh, -1, -2), s[..., None, :]], axis=-2)
 
-    return _of_finite(np, x, packed)
+    return of_finite(np, x, packed)
 
 
 def _full_svd(np: Any, x: Any) -> Any:
@@ -203,7 +203,7 @@ def _full_svd(np: Any, x: Any) -> Any:
         out[..., -1, : s.shape[-1]] = s
         return out
 
-    return _of_finite(np, x, packed)
+    return of_finite(np, x, packed)
 
 
 def _svd_grad(g: Node, out: Node, a: Node, size: Dim) -> tuple[Node]:
@@ -213,8 +213,8 @@ def _svd_grad(g: Node, out: Node, a: Node, size: Dim) -> tuple[Node]:
     their spans: (1 - U U^T) gU S^-1 V^T + U S^-1 gV^T (1 - V V^T).
     """
     m, n = a.shape[-2:]
-    u, v, s = _rows(out, None, m), _rows(out, m, m + n), _row(out, -1)
-    gu, gv, gs = _rows(g, None, m), _rows(g, m, m + n), _row(g, -1)
+    u, v, s = rows(out, None, m), rows(out, m, m + n), _row(out, -1)
+    gu, gv, gs = rows(g, None, m), rows(g, m, m + n), _row(g, -1)
     f = _differences(s * s)
     ut_gu, vt_gv = swapped(u).apply("matmul", gu), swapped(v).apply("matmul", gv)
     inner = _column_scale(f * (ut_gu - swapped(ut_gu)), s)
@@ -283,13 +283,13 @@ operation(
 )
 def svd(x: Node, full_matrices: bool) -> dict[str, Node]:
     """The parts of one node."""
-    x = _real_matrix("svd", x)
+    x = real_matrix("svd", x)
     m, n = x.shape[-2:]
     if full_matrices and m != n:
         packed = x.apply("full_svd_of")
         size = _least(x)
-        u = _columns(_rows(packed, None, m), None, m)
-        v = _columns(_rows(packed, m, m + n), m, None)
+        u = columns(rows(packed, None, m), None, m)
+        v = columns(rows(packed, m, m + n), m, None)
         values = packed.apply("values_of", x, size=size)
         return {"U": u, "S": values, "Vh": swapped(v)}
     return parts_of_svd(x)
@@ -299,14 +299,14 @@ def parts_of_svd(x: Node) -> dict[str, Node]:
     """U, S and Vh of a stack of real matrices, without columns that are arbitrary."""
     m, n = x.shape[-2:]
     packed = x.apply("svd_of", size=_least(x))
-    u, v = _rows(packed, None, m), _rows(packed, m, m + n)
+    u, v = rows(packed, None, m), rows(packed, m, m + n)
     return {"U": u, "S": _row(packed, -1), "Vh": swapped(v)}
 
 
 @formula("svdvals", "x", "The singular values of a matrix, in descending order.")
 def svdvals(x: Node) -> Node:
     """One part of the decomposition."""
-    return parts_of_svd(_real_matrix("svdvals", x))["S"]
+    return parts_of_svd(real_matrix("svdvals", x))["S"]
 
 
 # ---------------------------------------------------------------- eigh
@@ -323,14 +323,14 @@ def _eigh(np: Any, x: Any) -> Any:
         w, v = np.linalg.eigh((a + np.swapaxes(a, -1, -2)) / 2)
         return np.concatenate([v, w[..., None, :]], axis=-2)
 
-    return _of_finite(np, x, packed)
+    return of_finite(np, x, packed)
 
 
 def _eigh_grad(g: Node, out: Node, a: Node) -> tuple[Node]:
     """V (diag(gw) + F o V^T gV) V^T with F = 1 / (w_j - w_i), 0 where they are equal; its symmetric part."""
     n = a.shape[-1]
-    v, w = _rows(out, None, n), _row(out, -1)
-    gv, gw = _rows(g, None, n), _row(g, -1)
+    v, w = rows(out, None, n), _row(out, -1)
+    gv, gw = rows(g, None, n), _row(g, -1)
     inner = _differences(w) * swapped(v).apply("matmul", gv) + gw.apply("diagonal_matrix")
     s = v.apply("matmul", inner).apply("matmul", swapped(v))
     return ((s + swapped(s)) * 0.5,)
@@ -354,15 +354,15 @@ operation(
 )
 def eigh(x: Node) -> dict[str, Node]:
     """Both parts of one node."""
-    x = _real_matrix("eigh", x, square=True)
+    x = real_matrix("eigh", x, square=True)
     packed = x.apply("eigh_of")
-    return {"eigenvalues": _row(packed, -1), "eigenvectors": _rows(packed, None, x.shape[-1])}
+    return {"eigenvalues": _row(packed, -1), "eigenvectors": rows(packed, None, x.shape[-1])}
 
 
 @formula("eigvalsh", "x", "The eigenvalues of the symmetric part of a matrix, ascending.")
 def eigvalsh(x: Node) -> Node:
     """One part of the decomposition."""
-    return _row(_real_matrix("eigvalsh", x, square=True).apply("eigh_of"), -1)
+    return _row(real_matrix("eigvalsh", x, square=True).apply("eigh_of"), -1)
 
 
 # ---------------------------------------------------------------- slogdet
@@ -396,7 +396,7 @@ operation(
 )
 def slogdet(x: Node) -> dict[str, Node]:
     """Both parts of one node."""
-    packed = _real_matrix("slogdet", x, square=True).apply("slogdet_of")
+    packed = real_matrix("slogdet", x, square=True).apply("slogdet_of")
     full = (("slice", None, None, 1),) * (packed.rank - 1)
     sign, size = (packed.apply("index", spec=(*full, ("int", k))) for k in (0, 1))
     return {"sign": sign.apply("stop_gradient"), "logabsdet": size}
@@ -412,7 +412,7 @@ def _limit(np: Any, shape: tuple[int, ...], dtype: Any, rcond: float | None) -> 
 
 def _pinv(np: Any, x: Any, rcond: float | None) -> Any:
     limit = _limit(np, x.shape, x.dtype, rcond)
-    return _of_finite(np, x, lambda a: np.linalg.pinv(a, limit))
+    return of_finite(np, x, lambda a: np.linalg.pinv(a, limit))
 
 
 def _pinv_grad(g: Node, out: Node, a: Node, rcond: float | None) -> tuple[Node]:
@@ -446,7 +446,7 @@ operation(
 )
 def pinv(x: Node, rcond: float | None) -> Node:
     """Of real matrices."""
-    return _real_matrix("pinv", x).apply("pinv_of", rcond=rcond)
+    return real_matrix("pinv", x).apply("pinv_of", rcond=rcond)
 
 
 def _rank(np: Any, s: Any, x: Any, rcond: float | None) -> Any:
@@ -471,7 +471,7 @@ operation(
 @formula("matrix_rank", "x, rcond=None", "How many singular values are not 0, as `pinv` decides it.")
 def matrix_rank(x: Node, rcond: float | None) -> Node:
     """By the singular values."""
-    x = _real_matrix("matrix_rank", x)
+    x = real_matrix("matrix_rank", x)
     return parts_of_svd(x)["S"].apply("rank_of", x, rcond=rcond)
 
 
@@ -483,7 +483,7 @@ def matrix_rank(x: Node, rcond: float | None) -> Node:
 )
 def lstsq(a: Node, b: Node, rcond: float | None) -> dict[str, Node]:
     """By the pseudo-inverse of a."""
-    a = _real_matrix("lstsq", a)
+    a = real_matrix("lstsq", a)
     if b.rank == 0 or b.dtype.kind == "c":
         raise error("T141", op="lstsq", found=b.type)
     x = a.apply("pinv_of", rcond=rcond).apply("matmul", b)
@@ -491,100 +491,3 @@ def lstsq(a: Node, b: Node, rcond: float | None) -> dict[str, Node]:
     residuals = (off * off).apply("sum", axis=-1 if b.rank == 1 else -2, keepdims=False)
     s = parts_of_svd(a)["S"]
     return {"x": x, "residuals": residuals, "rank": s.apply("rank_of", a, rcond=rcond), "s": s}
-
-
-# ---------------------------------------------------------------- functions of matrices
-
-#: The coefficients of the diagonal Pade approximant of exp of order 13, and the norm up to which it is exact
-#: in f64: Higham, "The scaling and squaring method for the matrix exponential revisited" (2005).
-_PADE = (
-    64764752532480000.0,
-    32382376266240000.0,
-    7771770303897600.0,
-    1187353796428800.0,
-    129060195264000.0,
-    10559470521600.0,
-    670442572800.0,
-    33522128640.0,
-    1323241920.0,
-    40840800.0,
-    960960.0,
-    16380.0,
-    182.0,
-    1.0,
-)
-_THETA = 5.371920351148152
-
-
-def _expm(np: Any, x: Any) -> Any:
-    return _of_finite(np, x, lambda a: _pade(np, a.astype(np.float64)).astype(x.dtype))
-
-
-def _pade(np: Any, a: Any) -> Any:
-    """Scaled so that its norm is small, approximated by a quotient of polynomials, squared again."""
-    norm = np.abs(a).sum(axis=-2).max(axis=-1, initial=0)
-    halvings = np.ceil(np.log2(np.maximum(norm / _THETA, 1))).astype(np.int64)
-    a = np.ldexp(a, -halvings[..., None, None])
-    b = _PADE
-    one = np.eye(a.shape[-1])
-    a2 = a @ a
-    a4 = a2 @ a2
-    a6 = a4 @ a2
-    odd = a @ (a6 @ (b[13] * a6 + b[11] * a4 + b[9] * a2) + b[7] * a6 + b[5] * a4 + b[3] * a2 + b[1] * one)
-    even = a6 @ (b[12] * a6 + b[10] * a4 + b[8] * a2) + b[6] * a6 + b[4] * a4 + b[2] * a2 + b[0] * one
-    out = np.linalg.solve(even - odd, even + odd)
-    for k in range(int(halvings.max(initial=0))):
-        out = np.where((k < halvings)[..., None, None], out @ out, out)
-    return out
-
-
-def _expm_grad(g: Node, out: Node, a: Node) -> tuple[Node]:
-    """The derivative of exp at A^T along g, a block of exp of [[A^T, g], [0, A^T]] (Mathias, 1996)."""
-    n = a.shape[-1]
-    turned = swapped(a)
-    upper = _beside([turned, g], -1)
-    lower = _beside([zeros_like(turned), turned], -1)
-    whole = _beside([upper, lower], -2).apply("expm_of")
-    return (_columns(_rows(whole, None, n), n, None),)
-
-
-operation(
-    "expm_of",
-    "x",
-    lambda solver, inputs: inputs[0].type.strong(),
-    _expm,
-    grad=_expm_grad,
-    doc="The exponential of square matrices.",
-    public=False,
-)
-
-
-@formula("expm", "x", "The exponential of a square matrix, the sum of its powers over factorials.")
-def expm(x: Node) -> Node:
-    """Of real matrices."""
-    return _real_matrix("expm", x, square=True).apply("expm_of")
-
-
-@formula(
-    "matrix_power",
-    "x, k",
-    "x @ x @ ... k times; the identity for 0, powers of the inverse for a negative k.",
-)
-def matrix_power(x: Node, k: int) -> Node:
-    """By squaring."""
-    matrix("matrix_power", x)
-    if k < 0:
-        x, k = x.apply("inv"), -k
-    if k == 0:
-        row, column = (iota(x, x.rank - k) for k in (2, 1))
-        one, zero = ((1.0, 0.0) if x.dtype.is_inexact else (1, 0)) if x.dtype.kind != "b" else (True, False)
-        same = row.apply("expand_dims", axis=1).apply("eq", column)
-        return like(same.apply("where", one, zero).cast(x.dtype), x)
-    result = None
-    while k:
-        if k & 1:
-            result = x if result is None else result.apply("matmul", x)
-        k >>= 1
-        x = x.apply("matmul", x) if k else x
-    assert result is not None
-    return result
