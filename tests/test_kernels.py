@@ -19,7 +19,9 @@ import tlang.graph.ops
 from tlang.errors import TlangError
 from tlang.graph.node import OPS, Graph, Node
 from tlang.interpret import Tape
-from tlang.plan.fuse import LARGEST, Nest, fused, inputs_of, lower, show, why_not
+from tlang.plan.fuse import fused, lower
+from tlang.plan.show import show
+from tlang.plan.steps import LARGEST, Nest, inputs_of, why_not
 from tlang.run.build import CompiledTape
 from tlang.run.objects import ObjectError
 from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor

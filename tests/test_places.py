@@ -13,7 +13,8 @@ from tlang.errors import TlangError
 from tlang.graph.node import OPS, Graph, Node, toposort
 from tlang.graph.ops import indexing
 from tlang.interpret import Tape
-from tlang.plan.fuse import Alone, lower
+from tlang.plan.fuse import lower
+from tlang.plan.steps import Alone
 from tlang.run.build import CompiledTape
 from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
 

@@ -16,7 +16,7 @@ from tlang.emit.functions import helpers
 from tlang.emit.nest import NestWriter, seen_by
 from tlang.emit.text import DRAW_COST, HEADER, PRELUDE, STATUS, TICKS, Temporary, Text
 from tlang.graph.node import Node
-from tlang.plan.fuse import Fill, Gemm, Nest, Role, Step, needed_sizes
+from tlang.plan.steps import Fill, Gemm, Nest, Role, Step, needed_sizes
 from tlang.plan.views import access
 from tlang.types import ONE, Dim, DType, Symbol
 

@@ -23,7 +23,7 @@ from tlang.emit.text import (
     typed,
 )
 from tlang.graph.node import Node
-from tlang.plan.fuse import Labels, Nest, Role, is_cheap, is_literal
+from tlang.plan.steps import Labels, Nest, Role, is_cheap, is_literal
 from tlang.plan.views import Access, access, one_step
 from tlang.types import BOOL, F32, F64, ONE, Dim, Symbol
 

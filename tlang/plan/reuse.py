@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tlang.graph.node import Node
-from tlang.plan.fuse import Nest, Role, Step, inputs_of
+from tlang.plan.steps import Nest, Role, Step, inputs_of
 from tlang.plan.views import access
 
 

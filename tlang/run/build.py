@@ -27,8 +27,9 @@ from tlang.graph.node import Node, toposort
 from tlang.graph.recurrence import Body
 from tlang.interpret import Call, Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.draws import lower_draws
-from tlang.plan.fuse import Alone, Gemm, Nest, Step, fused, inputs_of, lower
+from tlang.plan.fuse import fused, lower
 from tlang.plan.reuse import may_replace
+from tlang.plan.steps import Alone, Gemm, Nest, Step, inputs_of
 from tlang.run import blas, interrupts, profile
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError

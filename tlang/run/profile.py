@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tlang.graph.node import Node
-from tlang.plan.fuse import Fill, Gemm, Nest, Role, Step, inputs_of
+from tlang.plan.steps import Fill, Gemm, Nest, Role, Step, inputs_of
 from tlang.source import Span
 from tlang.types import Symbol
 

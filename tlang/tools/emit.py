@@ -15,7 +15,7 @@ from tlang.source import Source, Span
 from tlang.syntax.parse import parse
 
 if TYPE_CHECKING:
-    from tlang.plan.fuse import Step
+    from tlang.plan.steps import Step
 
 STAGES = ("ast", "graph", "plan", "code")
 
@@ -69,7 +69,8 @@ def stage_of(session: Session, function: Function, stage: str) -> str:
 def _of_steps(head: str, steps: Sequence[Step], stage: str) -> str:
     """A plan, or the code of its kernels."""
     from tlang.emit.cpu import code
-    from tlang.plan.fuse import Alone, show
+    from tlang.plan.show import show
+    from tlang.plan.steps import Alone
 
     if stage == "plan":
         return f"{head}\n{show(steps)}"
