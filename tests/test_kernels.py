@@ -583,3 +583,22 @@ def test_random_programs() -> None:
 @pytest.mark.parametrize("start", range(1000, 3000, 100))
 def test_many_random_programs(start: int) -> None:
     check_random_programs(range(start, start + 100))
+
+
+def test_steps_that_would_wait_for_each_other() -> None:
+    """What floats above one nest is needed by another that waits for it: it gets a home of its own."""
+    import tlang
+
+    text = """
+        tensor x: f64[n, m]
+        tensor v: f64[m]
+        tensor s: f64
+        top = sum(stack([x, x], axis = 0) ** 2, axis = 0) - sqrt(1 + v ** 2)
+        cost = sum(top / (1.5 + sin((s + v) * (x * v))))
+        function f(x, v, s) = (cost, grad(cost, x), grad(cost, v), grad(cost, s))
+    """
+    rng = np.random.default_rng(7)
+    given = rng.normal(size=(3, 4)), rng.normal(size=4), 0.7
+    plain, fast = tlang.compile(text, "numpy"), tlang.compile(text, "cpu")
+    for found, wanted in zip(fast.f(*given), plain.f(*given), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-10)
