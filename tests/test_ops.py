@@ -364,7 +364,7 @@ def test_a_value_must_fit_into_its_place(target: str) -> None:
 
 
 def difference(f: Callable[..., Any], arrays: Sequence[Any], i: int, h: float = 1e-5) -> Any:
-    """The gradient of a scalar function in its i-th array by central differences."""
+    """The gradient of (the real part of) a scalar function in its i-th array by central differences."""
     x = np.array(arrays[i], float)
     out = np.zeros_like(x)
     for at in np.ndindex(x.shape):
@@ -372,7 +372,7 @@ def difference(f: Callable[..., Any], arrays: Sequence[Any], i: int, h: float = 
         for sign in (1, -1):
             moved = x.copy()
             moved[at] += sign * h
-            ends.append(f(*arrays[:i], moved, *arrays[i + 1 :]))
+            ends.append(np.real(f(*arrays[:i], moved, *arrays[i + 1 :])))
         out[at] = (ends[0] - ends[1]) / (2 * h)
     return out
 
