@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from tlang.graph.ops import random as rows
@@ -31,6 +30,9 @@ from tlang.run.rng import (
     uniform01,
 )
 from tlang.types import FROM_NUMPY
+
+if TYPE_CHECKING:  # its import takes a hundredth of a second, and Philox needs none of it
+    from numpy.random import RandomState
 
 _Array: TypeAlias = NDArray[Any]
 _DType: TypeAlias = "np.dtype[Any]"

@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
-from numpy.random import RandomState
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # `np.random` is imported when a generator needs it
+    from numpy.random import RandomState
 
 _Array: TypeAlias = NDArray[Any]
 _DType: TypeAlias = "np.dtype[Any]"
@@ -103,7 +105,7 @@ def mt19937_state(seed: int) -> Mt19937State:
     """
     if not 0 <= seed <= _MASK32:
         raise InvalidParameter("mt19937", "seed", seed, "an integer from 0 to 4294967295")
-    return saved(RandomState(seed))
+    return saved(np.random.RandomState(seed))
 
 
 def mt19937_seeds(seed: int, k: int) -> list[int]:
@@ -127,7 +129,7 @@ def saved(gen: RandomState) -> Mt19937State:
 
 def restored(state: Mt19937State) -> RandomState:
     """A generator of NumPy in a state."""
-    gen = RandomState(0)
+    gen = np.random.RandomState(0)
     words = np.frombuffer(state.words, "<u4").astype(np.uint32)
     gen.set_state(("MT19937", words, state.position, state.has_gauss, state.cached_gaussian))
     return gen

@@ -12,9 +12,10 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tlang.run import build
+if TYPE_CHECKING:
+    from tlang.run import build
 
 #: Work ahead, in seconds, for which planning and loading kept code pays; what compiling takes at least, and
 #: for a character of text.
@@ -69,6 +70,8 @@ class Tier(Generic[T]):
         elif self._missing:
             self._jobs = jobs(self._missing)
             return None
+        from tlang.run import build
+
         with build.kept_only() as missing:
             made = self.make()
         if made is None or (missing and self._jobs):  # what was compiled does not serve
@@ -103,6 +106,8 @@ class Job:
         self._thread.start()
 
     def _work(self, order: build.Order) -> None:
+        from tlang.run import build
+
         with _ONE_AT_A_TIME:
             if not _ENDING:
                 try:
