@@ -35,6 +35,7 @@ from tlang.errors import Label, TlangError, error, join_errors, labelled
 from tlang.graph.node import Function, Node, Param, toposort
 from tlang.interpret import Tape, Watch, bind_sizes, constant
 from tlang.run import interrupts, rng
+from tlang.run.iteration import Iteration
 from tlang.run.state import Streams, draw, state_words
 from tlang.run.text import format_value
 from tlang.source import Source, Span
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 Array = Any
 Results = tuple[Array, ...]
-Report = Callable[..., None]
 
 
 class Progress(Protocol):
@@ -104,7 +104,7 @@ class Session(Host):
         self.why_slow = ""
         self.watch: Watch | None = None
         self.progress: Progress | None = None
-        self._depth = 0
+        self._loops = Iteration(self)
         self._compiled: dict[Function, CompiledTape] = {}
         self._tiers: dict[object, Tier[Any]] = {}
         self._loaded = 0
@@ -671,7 +671,7 @@ class Session(Host):
                 self.measurements.append(measure(self, e, span))
                 self.write(str(self.measurements[-1]))
             case _:
-                self._loop(plan)
+                self._loops.run(plan)
 
     def _show(self, items: Sequence[Any], fields: Sequence[str] | None) -> None:
         self.write(format_value(items, fields))
@@ -777,150 +777,6 @@ class Session(Host):
         self.values[name] = item
         before = self.unit.values.get(name)
         self.unit.values[name] = ValueDef(name, before.span if before is not None else span, kind)
-
-    # ------------------------------------------------------------ loops
-
-    def _loop(self, plan: plans.Plan) -> None:
-        self._depth += 1
-        if self._depth == 1 and self.progress is not None:
-            self.progress.begin()
-        try:
-            self._run_loop(plan)
-        finally:
-            self._depth -= 1
-            if self._depth == 0 and self.progress is not None:
-                self.progress.end()
-
-    def _reporter(self, total: int, body: Sequence[plans.Plan]) -> Report | None:
-        """What is to be told how many iterations of this loop are done, if anybody wants to know."""
-        progress = self.progress if self._depth == 1 else None
-        if progress is None:
-            return None
-        names, states = self._changed(body)
-
-        def now() -> dict[str, Any]:
-            found = {n: self.values[n] for n in names if n in self.values}
-            found |= {n: self.shared[n] for n in states if n in self.shared}
-            return {
-                n: v for n, v in found.items() if np.ndim(v) == 0 and isinstance(v, np.generic | float | int)
-            }
-
-        return lambda done, values=now: progress.advance(done, total, values)
-
-    def _changed(self, body: Sequence[plans.Plan]) -> tuple[dict[str, None], dict[str, None]]:
-        """The values that a loop's body sets, and the shared values that it stores, in order."""
-        names: dict[str, None] = {}
-        states: dict[str, None] = {}
-        stack = list(reversed(body))
-        while stack:
-            plan = stack.pop()
-            if isinstance(plan, plans.SetPlan):
-                names |= {t.name: None for t in plan.targets if t.kind == "value"}
-                states |= {t.shared.key: None for t in plan.targets if t.shared is not None}
-            if isinstance(plan, plans.SetPlan | plans.EchoPlan):
-                for step in plan.value.steps:
-                    states |= dict.fromkeys(self.program.function(step.function).updates)
-            stack += reversed(getattr(plan, "body", ()))
-        return names, states
-
-    def _run_loop(self, plan: plans.Plan) -> None:
-        match plan:
-            case plans.RepeatPlan(count=count, name=name, body=body, span=span):
-                n = int(self.evaluate(count)[0])
-                if n < 0:
-                    raise error("R152", span, count=n)
-                self._count(0, n, name, body)
-            case plans.RangePlan(name=name, start=start, stop=stop, body=body):
-                self._count(int(self.evaluate(start)[0]), int(self.evaluate(stop)[0]), name, body)
-            case plans.BatchesPlan(names=names, arrays=arrays, size=size, body=body, span=span):
-                values = self.evaluate(arrays)
-                step = int(self.evaluate(size)[0])
-                if step < 1:
-                    raise error("R153", span, size=step)
-                self._batches(names, values, step, body)
-            case _:
-                raise AssertionError(plan)
-        self._retype_loop(plan)
-
-    def _count(self, start: int, stop: int, name: str | None, body: Sequence[plans.Plan]) -> None:
-        """Iterates over numbers: in compiled code from where that is possible and pays."""
-
-        def make() -> Any:
-            counter = None
-            if name is not None:
-                self.values[name] = np.int64(at)
-                counter = (name, at)
-            return self._native(body, counter=counter)
-
-        begin, at = time.perf_counter(), start
-        tier = self.tier(id(body), make)
-        report = self._reporter(stop - start, body)
-        while at < stop:
-            last = time.perf_counter()
-            if name is not None:
-                self.values[name] = np.int64(at)
-            self._body(body)
-            at += 1
-            if report is not None:
-                report(at - start)
-            if tier is not None and stop - at > 1:
-                now = time.perf_counter()
-                loop = tier.look(now - last, (now - begin) / (at - start) * (stop - at))
-                if loop is not None:
-                    at += loop.run(stop - at, _after(report, at - start, loop))
-                elif name is not None:
-                    self.values[name] = np.int64(at - 1)
-
-    def _batches(
-        self, names: Sequence[str], values: Sequence[Array], step: int, body: Sequence[plans.Plan]
-    ) -> None:
-        """Iterates over batches: whole ones in compiled code from where that is possible and pays."""
-
-        def make() -> Any:
-            moving = {n: (v, at, step) for n, v in zip(names, values, strict=True)}
-            return self._native(body, moving=moving)
-
-        begin, at, count = time.perf_counter(), 0, len(values[0])
-        report = self._reporter(-(-count // step), body)
-        tier = self.tier(id(body), make) if count > 2 * step else None
-        if tier is not None:
-            values = [np.ascontiguousarray(v) for v in values]
-        while at < count:
-            last = time.perf_counter()
-            for name, value in zip(names, values, strict=True):
-                self.values[name] = value[at : at + step]
-            self._body(body)
-            at += step
-            if report is not None:
-                report(at // step)
-            if tier is not None and count - at > 2 * step:
-                now = time.perf_counter()
-                loop = tier.look(now - last, (now - begin) / at * (count - at))
-                if loop is not None:
-                    at += step * loop.run((count - at) // step, _after(report, at // step, loop))
-                    for name, value in zip(names, values, strict=True):
-                        self.values[name] = value[at - step : at]
-
-    def _native(self, body: Sequence[plans.Plan], **how: Any) -> Any:
-        from tlang.run.loops import native_loop
-
-        return native_loop(self, body, threads=self.threads, **how)
-
-    def _body(self, body: Sequence[plans.Plan]) -> None:
-        for p in body:
-            self.execute(p)
-
-    def _retype_loop(self, plan: plans.Plan) -> None:
-        """Loop variables and batches keep their last value, with its actual type."""
-        names = plan.names if isinstance(plan, plans.BatchesPlan) else (getattr(plan, "name", None),)
-        for name in names:
-            if name is not None and name in self.values:
-                self.store_value(name, self.values[name], None, plan.span)
-
-
-def _after(report: Report | None, before: int, loop: Any) -> Callable[[int], None] | None:
-    """A report for the rest of a loop in compiled code, of which some iterations are done."""
-    return None if report is None else lambda done: report(before + done, loop.shared_now)
 
 
 def _kept(now: dict[str, Any], before: Mapping[str, Any], changed: set[str]) -> dict[str, Any]:
