@@ -131,6 +131,23 @@ def test_code_that_cannot_be_made(eager: Path, monkeypatch: pytest.MonkeyPatch) 
     assert state(m)[1] == 3
 
 
+def test_a_fault_of_the_compiler(eager: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy goes on where it began; a backend that was chosen says that it cannot."""
+
+    def fails(*given: Any) -> Any:
+        raise AssertionError("a fault")
+
+    monkeypatch.setattr(build, "fused", fails)
+    m = tlang.compile(PROGRAM)
+    for _ in range(3):
+        m.step(np.ones(50))
+    m.repeat(10, "step", np.ones(50))
+    assert state(m)[1] == 13
+    assert {type(t.failed) for t in m._session._tiers.values()} == {AssertionError}
+    with pytest.raises(AssertionError, match="a fault"):
+        tlang.compile(PROGRAM, "cpu").step(np.ones(50))
+
+
 def test_small_work_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLANG_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(tiers, "_COMPILING", {})

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from tlang.emit import random
 from tlang.emit.functions import helpers
-from tlang.emit.nest import NestWriter, seen_by
+from tlang.emit.nest import NestWriter
 from tlang.emit.text import DRAW_COST, HEADER, PRELUDE, STATUS, TICKS, Temporary, Text
 from tlang.graph.node import Node
 from tlang.plan.steps import Fill, Gemm, Nest, Role, Step, needed_sizes
-from tlang.plan.views import access
+from tlang.plan.views import access, seen_by
 from tlang.types import ONE, Dim, DType, Symbol
 
 #: The arguments of an entry: the table, this thread's number, the number of threads, whether outputs are
@@ -190,6 +190,7 @@ def must_be_positive(step: Step) -> list[Dim]:
         return []
     found = [d for _, view in step.reads for d in view.positive]
     found += [d for n in step.nodes for x in n.tables for d in access(x).positive]
-    found += [d for n in step.nodes if step.roles[n] is Role.PLACED for d in seen_by(n).positive]
+    placed = [seen_by(n) for n in step.nodes if step.roles[n] is Role.PLACED]
+    found += [d for view in placed if view is not None for d in view.positive]
     found += [d - ONE for n in step.nodes for d in needed_sizes(n)]
     return list(dict.fromkeys(found))

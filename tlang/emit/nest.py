@@ -24,7 +24,7 @@ from tlang.emit.text import (
 )
 from tlang.graph.node import Node
 from tlang.plan.steps import Labels, Nest, Role, is_cheap, is_literal
-from tlang.plan.views import Access, access, one_step
+from tlang.plan.views import Access, access, access_itself, seen_by
 from tlang.types import BOOL, F32, F64, ONE, Dim, Symbol
 
 
@@ -213,7 +213,9 @@ class NestWriter:
         given = [self.operand(depth, x, stage, row) for x in places]
         if self.only_checks:
             return
-        view = replace(seen_by(node), base=node)
+        seen = seen_by(node)
+        assert seen is not None
+        view = replace(seen, base=node)
         at = f"{self.out.array(node)}[{self.computed(node, view, given)}]"
         new = self.operand(depth, value, stage, row)
         if node.attr("add"):
@@ -679,20 +681,6 @@ def _keeps_dtype(node: Node) -> bool:
 def along(node: Node) -> tuple[tuple[str, int], ...]:
     """Where the places of a node's table are, for each axis of it: in an input, or along an axis."""
     return node.attr("along") if node.op.tables else ()
-
-
-def seen_by(node: Node) -> Access:
-    """The view of a node, or of its table, in which its places are."""
-    table = node.tables[0]
-    (view,) = (x for i, x in enumerate(node.inputs) if i in node.op.shape_only)
-    found = access_itself(table) if view is table else one_step(view)
-    assert found is not None
-    return found
-
-
-def access_itself(node: Node) -> Access:
-    """A node read as it is."""
-    return Access(node, tuple(range(node.rank)), (Dim(0),) * node.rank, (1,) * node.rank)
 
 
 def _factors(dims: Sequence[Dim]) -> tuple[int, tuple[Dim, ...]]:

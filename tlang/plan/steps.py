@@ -10,7 +10,7 @@ from typing import TypeAlias
 from tlang.graph.node import LEAVES as GIVEN
 from tlang.graph.node import Node
 from tlang.graph.ops.rules import normal_axes
-from tlang.plan.views import Access, access
+from tlang.plan.views import Access, access, seen_by
 from tlang.types import ONE, Dim, Symbol
 
 #: A kernel's text and its time to compile grow with its nodes: more than these are divided.
@@ -155,6 +155,8 @@ def why_not(node: Node, known: Collection[Symbol] | None = None) -> str:
         return "NumPy alone decides what a float out of an integer's range becomes"
     if is_placed(node) and not (is_literal((view := access(node.inputs[0])).base) or view.plain):
         return "what it changes is a view of something else"
+    if is_placed(node) and seen_by(node) is None:
+        return "only the run knows where its places are"
     for x in (node, *node.inputs):
         if x.dtype.kind == "c":
             return "complex numbers have no scalar form"

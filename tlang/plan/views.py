@@ -65,6 +65,18 @@ def access(node: Node) -> Access:
     return made
 
 
+def access_itself(node: Node) -> Access:
+    """A node read as it is."""
+    return Access(node, tuple(range(node.rank)), (ZERO,) * node.rank, (1,) * node.rank)
+
+
+def seen_by(node: Node) -> Access | None:
+    """The view of a node, or of its table, in which its places are; None if only the run knows it."""
+    table = node.tables[0]
+    (view,) = (x for i, x in enumerate(node.inputs) if i in node.op.shape_only)
+    return access_itself(table) if view is table else one_step(view)
+
+
 def one_step(view: Node) -> Access | None:
     """One view of its input; None if only the run knows what it sees."""
     x = view.inputs[0]

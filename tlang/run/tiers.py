@@ -29,12 +29,15 @@ T = TypeVar("T")
 class Tier(Generic[T]):
     """What may take over from NumPy: `make` builds it, or gives None if it cannot be.
 
-    Where the backend is chosen (`at_once`), it takes over after the first piece of work.
+    Where the backend is chosen (`at_once`), it takes over after the first piece of work. Where it is not, a
+    fault of the compiler is no fault of the program: NumPy goes on, and `failed` is why.
     """
 
     def __init__(self, make: Callable[[], T | None], at_once: bool) -> None:
         self.make = make
         self.at_once = at_once
+        self.chosen = at_once
+        self.failed: Exception | None = None
         self.spent = 0.0
         self._needed = LOAD
         self._missing: list[build.Order] = []
@@ -56,7 +59,7 @@ class Tier(Generic[T]):
         if self._over:
             return None
         if self.at_once:
-            made = self.make()
+            made = self._made()
             self._over = made is None
             return made
         ahead = max(left, self.spent)
@@ -73,7 +76,7 @@ class Tier(Generic[T]):
         from tlang.run import build
 
         with build.kept_only() as missing:
-            made = self.make()
+            made = self._made()
         if made is None or (missing and self._jobs):  # what was compiled does not serve
             self._over = True
         elif not missing:
@@ -85,6 +88,15 @@ class Tier(Generic[T]):
             if ahead >= self._needed:
                 self._jobs = jobs(missing)
         return None
+
+    def _made(self) -> T | None:
+        if self.chosen:
+            return self.make()
+        try:
+            return self.make()
+        except Exception as e:
+            self.failed = e
+            return None
 
 
 def jobs(orders: Iterable[build.Order]) -> set[Job]:
