@@ -17,7 +17,7 @@ from tlang.syntax.parse import parse
 if TYPE_CHECKING:
     from tlang.plan.steps import Step
 
-STAGES = ("ast", "graph", "plan", "code")
+STAGES = ("ast", "graph", "plan", "code", "llvm")
 
 
 def emit(source: Source, stage: str, name: str | None = None, unused: str = "error") -> str:
@@ -50,7 +50,7 @@ def _called(item: Any) -> str | None:
 
 
 def stage_of(session: Session, function: Function, stage: str) -> str:
-    """A stage of one function, as text: "graph", "plan" or "code"."""
+    """A stage of one function, as text: "graph", "plan", "code" or "llvm"."""
     from tlang.plan.draws import lower_draws
     from tlang.plan.fuse import fused, lower
 
@@ -67,10 +67,12 @@ def stage_of(session: Session, function: Function, stage: str) -> str:
 
 
 def _of_steps(head: str, steps: Sequence[Step], stage: str) -> str:
-    """A plan, or the code of its kernels."""
-    from tlang.emit.cpu import code
+    """A plan, or the code of its kernels, or what LLVM is given for it."""
+    from tlang.emit.cpu import SIGNATURE, Code, code
+    from tlang.emit.llvm import lowered
     from tlang.plan.show import show
     from tlang.plan.steps import Alone
+    from tlang.run.build import FLAGS
 
     if stage == "plan":
         return f"{head}\n{show(steps)}"
@@ -81,11 +83,16 @@ def _of_steps(head: str, steps: Sequence[Step], stage: str) -> str:
             parts[-1].append(step)
         else:
             parts.append([step])
+    mark = ";" if stage == "llvm" else "#"
+
+    def text(made: Code) -> str:
+        found = lowered(made.text, {made.entry: SIGNATURE}, FLAGS) if stage == "llvm" else made.text
+        return found.rstrip("\n")
+
     texts = [
-        f"# NumPy: {p[0].node.op.name}" if isinstance(p[0], Alone) else code(p).text.rstrip("\n")
-        for p in parts
+        f"{mark} NumPy: {p[0].node.op.name}" if isinstance(p[0], Alone) else text(code(p)) for p in parts
     ]
-    return "\n\n".join([f"# {head}\n", *texts])
+    return "\n\n".join([f"{mark} {head}\n", *texts])
 
 
 def _bodies(roots: Sequence[Node]) -> Iterator[tuple[Node, Body]]:
