@@ -124,7 +124,7 @@ function along(v: f64[m, 4 * m], {PARAMS}) = jvp(COST, u, v)
 
 
 def jax_cost(checkpoint: bool = False) -> tuple[Any, Callable[..., Any]]:
-    jax = pytest.importorskip("jax", reason="JAX is the oracle here (the extra `bench`)")
+    jax = pytest.importorskip("jax", reason="JAX is the oracle here (the extra `oracles`)")
     jax.config.update("jax_enable_x64", True)
     jnp = jax.numpy
 

@@ -9,7 +9,7 @@ import pytest
 
 import tlang
 
-jax = pytest.importorskip("jax", reason="JAX is the oracle here (the extra `bench`)")
+jax = pytest.importorskip("jax", reason="JAX is the oracle here (the extra `oracles`)")
 WRT = ("w", "u", "xs", "c", "h0")
 
 
