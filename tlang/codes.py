@@ -941,6 +941,26 @@ _codes(
             "`{what}` made {found}{where} of finite numbers",
             "`--check-finite` stops at the first operation that makes a NaN or an infinity of finite numbers. Where that is meant, as in a branch of `where` that is not taken, give the operation numbers that it is defined for.",
         ),
+        "R171": (
+            "the backend `cuda` finds no driver: {found}",
+            "Kernels run on an NVIDIA GPU through NVIDIA's driver: install the one for the card. In a container, the host's driver must be passed in, as `docker run --gpus all` does. The other backends need no GPU. `tlang doctor` shows what is found.",
+        ),
+        "R172": (
+            "the backend `cuda` finds no device: {found}",
+            "There is a driver of NVIDIA, but no GPU that can be used: `nvidia-smi` shows what it sees, and CUDA_VISIBLE_DEVICES may hide devices. The other backends need no GPU.",
+        ),
+        "R173": (
+            "the backend `cuda` is not installed: {found}",
+            "`pip install 'tlang-compiler[cuda]'` installs numba-cuda and the libraries of CUDA that it needs. The other backends do without.",
+        ),
+        "R174": (
+            "the backend `cuda` finds no libraries of CUDA: {found}",
+            "numba-cuda compiles kernels with NVIDIA's NVVM, NVRTC and nvJitLink: `pip install 'tlang-compiler[cuda]'` brings them; a CUDA toolkit of the system serves too, if CUDA_HOME names it.",
+        ),
+        "R175": (
+            "the driver is too old for the backend `cuda`: {found}",
+            "A driver runs code that libraries of its own or an older major version of CUDA made: install a newer driver, or older libraries, such as those of `pip install 'numba-cuda[cu12]'`.",
+        ),
         "D190": (
             "there is no file `{path}`",
             "Paths are relative to the file that names them; in the REPL to the working directory.",
