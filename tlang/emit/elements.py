@@ -14,7 +14,7 @@ from tlang.emit.text import Text, accumulator, form, loaded, stored, typed
 from tlang.graph.node import Node
 from tlang.plan.steps import Labels, Nest, Role, is_literal
 from tlang.plan.views import Access, access, access_itself
-from tlang.types import BOOL, F32, F64, ONE, Dim, Symbol
+from tlang.types import BOOL, F32, F64, ONE, Dim, DType, Symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Elements:
                 name = out.name("x")
                 out.put(depth, f"{name} = {self.load(node, stream, self.rows + self.columns, row)}")
                 scope[what] = name
-                if not set(stream.strides) & {a for g in self.rows for a in g}:
+                if self.is_common(stream):
                     for other in self.scopes:
                         other[what] = name
             return scope[what]
@@ -236,6 +236,10 @@ class Elements:
                 todo.append((n, True))
                 todo += [(b, False) for x in n.operands if (b := access(x).base) in nest.labels]
         return scope[node]
+
+    def is_common(self, stream: Stream) -> bool:
+        """Whether the elements of an array are the same for all rows of a block."""
+        return not set(stream.strides) & {a for g in self.rows for a in g}
 
     def compute(self, depth: int, node: Node, scope: dict[object, str]) -> None:
         """A node from its inputs, all of which have variables."""
@@ -332,11 +336,11 @@ def _dim_key(dim: Dim) -> tuple[int, tuple[tuple[Symbol, int], ...]]:
     return dim.const, dim.terms
 
 
-def start_of(node: Node) -> str:
+def start_of(node: Node, kind: DType | None = None) -> str:
     """What a total begins with."""
     row = node.op.reduce
     assert row is not None
-    kind = accumulator(node)
+    kind = kind or accumulator(node)
     if row.start in ("least", "greatest"):
         least = row.start == "least"
         if kind is BOOL:

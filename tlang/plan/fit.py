@@ -31,8 +31,11 @@ def is_of_rows(nest: Nest, node: Node) -> bool:
     return bool(roles)
 
 
-def domain_of(node: Node) -> tuple[Dim, ...]:
-    """The axes of a nest that a node begins: of a reduction those of its input, in the order of memory."""
+def domain_of(node: Node, parallel: bool = False) -> tuple[Dim, ...]:
+    """The axes of a nest that a node begins: of a reduction those of its input, in the order of memory.
+
+    In a `parallel` nest the axes that it keeps come first, unless they are the last ones in memory.
+    """
     if is_placed(node):
         return tuple(d for d in placed_shape(node) if d != ONE)
     if not node.op.reduce:
@@ -46,7 +49,13 @@ def domain_of(node: Node) -> tuple[Dim, ...]:
     view = access(node.inputs[0])
     shape = node.inputs[0].shape
     order = sorted(range(len(shape)), key=lambda k: -1 if (a := view.axes[k]) is None else a)
-    return tuple(shape[k] for k in order if shape[k] != ONE)
+    order = [k for k in order if shape[k] != ONE]
+    if parallel:
+        over = normal_axes(node.attr("axis"), len(shape))
+        kept = [k for k in order if k not in over]
+        if order[len(order) - len(kept) :] != kept:
+            order = kept + [k for k in order if k in over]
+    return tuple(shape[k] for k in order)
 
 
 def _seen(nest: Nest, x: Node) -> tuple[Access, Labels | None, bool]:
@@ -188,6 +197,8 @@ def fit_reduce(nest: Nest, node: Node, many: bool) -> Place | None:
     if row:
         if not over or used & set(nest.columns):  # a value of a row that stretches is not taken once a column
             return None
+        if nest.parallel and any(a is not None for a in labels):
+            return None
         return Place(labels, Role.AFTER, stage, split, reads)
     if not over:
         return Place(labels, Role.FULL, stage, split, reads)
@@ -205,6 +216,8 @@ def fit_reduce(nest: Nest, node: Node, many: bool) -> Place | None:
             return None
     columns = set(range(split, rank))
     if over & columns and not columns <= over:
+        return None
+    if nest.parallel and any(a is not None and a < split for a in labels):
         return None
     return Place(labels, Role.AFTER, stage, split, reads)
 

@@ -64,14 +64,18 @@ def lower(roots: Sequence[Node]) -> list[Node]:
 
 
 def fused(
-    roots: Sequence[Node], state: Sequence[Node] | None = None, reads: Iterable[Node] = ()
+    roots: Sequence[Node],
+    state: Sequence[Node] | None = None,
+    reads: Iterable[Node] = (),
+    parallel: bool = False,
 ) -> list[Step]:
     """The steps that compute the roots, in an order in which they can run.
 
     `state` are those roots that a loop needs in every iteration (all, if it is None); what only the others
-    need is in late steps. `reads` are leaves that name sizes.
+    need is in late steps. `reads` are leaves that name sizes. With `parallel` the rows of nests are done at
+    the same time.
     """
-    return _Fusion(roots, roots if state is None else state, reads).steps()
+    return _Fusion(roots, roots if state is None else state, reads, parallel).steps()
 
 
 class _Fusion:
@@ -79,7 +83,10 @@ class _Fusion:
     it.
     """
 
-    def __init__(self, roots: Sequence[Node], state: Sequence[Node], reads: Iterable[Node]) -> None:
+    def __init__(
+        self, roots: Sequence[Node], state: Sequence[Node], reads: Iterable[Node], parallel: bool
+    ) -> None:
+        self.parallel = parallel
         self.order = toposort(roots)
         self.number = {n: k for k, n in enumerate(self.order)}
         self.roots = roots
@@ -201,6 +208,10 @@ class _Fusion:
             self._depend(at, x)
         return at
 
+    def _nest(self, node: Node, late: bool) -> Nest:
+        """An empty nest for a node to begin."""
+        return Nest(domain_of(node, self.parallel), late, self.parallel)
+
     def _depend(self, at: int, x: Node) -> None:
         """A step needs a node's value. What floats may get another home, lest steps wait for each other."""
         other = self.home.get(x)
@@ -222,7 +233,7 @@ class _Fusion:
     def _rehome(self, node: Node) -> int:
         """A new home for what floats: a nest that waits only for steps that wait for none."""
         assert node in self.floating, node
-        nest = Nest(domain_of(node), node not in self.lean)
+        nest = self._nest(node, node not in self.lean)
         at = self._add(nest, ())
         self.apart.add(at)
         self.home[node] = at
@@ -246,7 +257,7 @@ class _Fusion:
             if place is not None:
                 break
         else:
-            nest = Nest(domain_of(node), late)
+            nest = self._nest(node, late)
             at = self._add(nest, ())
             place = self._fit(nest, node)
             assert place is not None, node
@@ -336,7 +347,7 @@ class _Fusion:
         tables = {self.home[b] for b in tables_of(node) if b in self.home}
         found = sorted({self.home[b] for b in bases if b in self.home}, reverse=True)
         found += [k for b in bases for k in self.readers.get(b, ())[-3:]]
-        found += self.domains.get((late, domain_of(node)), ())[-4:]
+        found += self.domains.get((late, domain_of(node, self.parallel)), ())[-4:]
         size = self._size(node)
         out = []
         for at in dict.fromkeys(found):
@@ -377,7 +388,7 @@ class _Fusion:
         moved = [n for n in nest.nodes if n not in needed and is_of_rows(nest, n)]
         if not moved or (nest.split > 1 and any(nest.roles[n] is Role.AFTER for n in moved)):
             return
-        rest = Nest(nest.domain[: nest.split], nest.late)
+        rest = Nest(nest.domain[: nest.split], nest.late, self.parallel)
         number = self._add(rest, ())
         above = set(moved)
         for n in reversed(nest.nodes):  # what floats is computed in both

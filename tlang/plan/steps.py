@@ -41,11 +41,13 @@ class Nest:
 
     The stage of a row's value is the first in which it is known. `reads` has for each input from outside the
     labels of its axes, `outputs` the nodes whose values are kept; `tables` are inputs from which elements at
-    computed places come. A `late` nest serves outputs alone, not state.
+    computed places come. A `late` nest serves outputs alone, not state. In a `parallel` one no two rows add
+    to the same place: reductions over rows are over all of them.
     """
 
     domain: tuple[Dim, ...]
     late: bool = False
+    parallel: bool = False
     split: int | None = None
     nodes: list[Node] = field(default_factory=list)
     labels: dict[Node, Labels] = field(default_factory=dict)

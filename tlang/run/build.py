@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tlang.emit.cpu import SIGNATURE, Code, code, must_be_positive
+from tlang.emit.cpu import SIGNATURE, code, must_be_positive
 from tlang.emit.nest import runs_twice
 from tlang.emit.text import BLOCK, HEADER, STATUS, TICKS, Temporary, chunk
 from tlang.graph.node import Node, toposort
@@ -160,9 +160,9 @@ class Segment:
         nodes = [a for a in self.code.arrays if isinstance(a, Node)]
         self.inputs = [a for a in nodes if a not in made]
         self.outputs = [a for a in nodes if a in made and a in wanted]
-        self.positive = _positive(steps)
+        self.positive = positive(steps)
         self.fails = any(n.op.fails or n.tables for s in steps if isinstance(s, Nest) for n in s.nodes)
-        self.lifetimes = _lifetimes(steps, self.code)
+        self.lifetimes = lifetimes(steps, self.code.steps)
         self.slot = {a: HEADER + len(self.code.symbols) + k for k, a in enumerate(self.code.arrays)}
         self.dtypes = [np.dtype(x.dtype.numpy_name) for x in self.inputs]
         self.frames: dict[tuple[int, ...], list[Frame]] = {}
@@ -213,7 +213,7 @@ class Segment:
             table[TICKS] = address(watching.ticks(self.steps, sizes))
         table[HEADER : HEADER + len(key)] = key
         inner = {a: _bytes(a, sizes, threads) for a in self.lifetimes if a not in self.outputs}
-        places, total = _layout(inner, self.lifetimes)
+        places, total = layout(inner, self.lifetimes)
         memory = aligned((total,), np.dtype(np.uint8))
         base = address(memory)
         for a, place in places.items():
@@ -225,7 +225,7 @@ class Segment:
         return Frame(table, memory, outputs, address(table), threads)
 
 
-def _positive(steps: Sequence[Step]) -> list[Dim]:
+def positive(steps: Sequence[Step]) -> list[Dim]:
     """The sizes that must not be negative for the views of the steps to exist."""
     found: dict[Dim, None] = {}
     for step in steps:
@@ -235,8 +235,10 @@ def _positive(steps: Sequence[Step]) -> list[Dim]:
     return list(found)
 
 
-def _lifetimes(steps: Sequence[Step], made: Code) -> dict[Node | Temporary, tuple[int, int]]:
-    """For what the segment makes: the first and the last step that touch it."""
+def lifetimes(
+    steps: Sequence[Step], made: Mapping[Temporary, int]
+) -> dict[Node | Temporary, tuple[int, int]]:
+    """For what steps make: the first and the last that touch it; `made` says it for temporary memory."""
     where: dict[Node | Temporary, tuple[int, int]] = {}
     for at, step in enumerate(steps):
         for x in step.outputs:
@@ -244,9 +246,8 @@ def _lifetimes(steps: Sequence[Step], made: Code) -> dict[Node | Temporary, tupl
         for x in inputs_of(step):
             if x in where:
                 where[x] = where[x][0], at
-    for a in made.arrays:
-        if isinstance(a, Temporary):
-            where[a] = made.steps[a], made.steps[a]
+    for a, at in made.items():
+        where[a] = at, at
     return where
 
 
@@ -266,7 +267,7 @@ def _bytes(array: Node | Temporary, sizes: Mapping[Any, int], threads: int) -> i
     return -(-count * np.dtype(array.dtype.numpy_name).itemsize // ALIGNMENT) * ALIGNMENT
 
 
-def _layout(sizes: Mapping[Any, int], lifetimes: Mapping[Any, tuple[int, int]]) -> tuple[dict[Any, int], int]:
+def layout(sizes: Mapping[Any, int], lifetimes: Mapping[Any, tuple[int, int]]) -> tuple[dict[Any, int], int]:
     """Places in one block of memory: arrays that do not live at the same time share it."""
     placed: list[tuple[int, int, int, int]] = []
     places = {}
@@ -307,13 +308,25 @@ class CompiledTape(Tape):
         self.state = None if state is None else both[len(roots) :]
         super().__init__(both[: len(roots)], reads)
 
+    def plan(self, roots: Sequence[Node]) -> list[Step]:
+        """The steps that compute the roots."""
+        return fused(roots, self.state, self.reads)
+
+    def is_native(self, step: Step) -> bool:
+        """Whether a step is one of code."""
+        return not isinstance(step, Alone) and (not isinstance(step, Gemm) or bool(blas.symbols()))
+
+    def segment(self, steps: Sequence[Step], wanted: Iterable[Node]) -> Segment:
+        """The code of some steps."""
+        return Segment(steps, wanted, self.threads)
+
     def calls(self, roots: Sequence[Node]) -> list[Call]:
         """The steps of the graph: a segment gives a tuple, from which its outputs are taken."""
         with profile.phase("plan"):
-            self.steps_of_plan = fused(roots, self.state, self.reads)
+            self.steps_of_plan = self.plan(roots)
         segments: list[list[Step]] = []
         for step in self.steps_of_plan:
-            native = not isinstance(step, Alone) and (not isinstance(step, Gemm) or bool(blas.symbols()))
+            native = self.is_native(step)
             if native and segments and not isinstance(segments[-1][0], Alone):
                 segments[-1].append(step)
             else:
@@ -329,7 +342,7 @@ class CompiledTape(Tape):
                 ]
                 continue
             try:
-                segment = Segment(steps, rest, self.threads)
+                segment = self.segment(steps, rest)
             except ObjectError as e:  # NumPy does all the work
                 self.failed.append(str(e))
                 self.native = False

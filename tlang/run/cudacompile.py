@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from tlang import __version__
+from tlang.run import cudasim
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectCode
 
@@ -165,7 +166,9 @@ def simulated(text: str, name: str) -> Callable[..., None]:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
     kernelapi.FakeCUDAShared.array = _shared_array
-    run = cuda.jit(load(text + _QUIET.format(name=name))["quiet"])
+    space = load(text + _QUIET.format(name=name))
+    space["math"] = cudasim.MATH
+    run = cuda.jit(space["quiet"])
 
     def launch(grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
         run[grid, block](*(FakeCUDAArray(a) if isinstance(a, np.ndarray) else a for a in args))

@@ -351,7 +351,7 @@ def _rounded(name: str) -> Callable[[Any, Any], Any]:
 
 
 #: The sign of an element; NaN stays.
-_SIGN = "{0} if {0} == {zero} or {0} != {0} else ({0} > {zero}) - ({0} < {zero})"
+_SIGN = "{0} if {0} == {zero} or {0} != {0} else (1 if {0} > {zero} else -1)"
 
 
 def _zero(g: Node, out: Node, x: Node) -> tuple[Node]:
