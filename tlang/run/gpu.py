@@ -234,6 +234,12 @@ def device() -> Device:
     )
 
 
+def enter() -> None:
+    """Makes the device that of this thread: to be called before a library that works on it."""
+    if not simulated():
+        _context()
+
+
 def stream() -> int:
     """The handle of the stream that all work is done on; 0 in the simulator."""
     return 0 if simulated() else _context().stream
