@@ -19,7 +19,7 @@ from tlang.run import gpu
 #: Bytes of memory that cuBLAS may use for itself, as it recommends for its newest devices.
 _WORKSPACE = 32 * 2**20
 _DEFAULT_MATH = 0
-_INT, _LONG, _ADDRESS = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+_INT, _ADDRESS = ctypes.c_int, ctypes.c_void_p
 
 
 class CublasError(Exception):
@@ -110,17 +110,18 @@ def found() -> bool:
 
 @cache
 def _library() -> Any:
-    """CuBLAS: that of a package, else that of the system; None where there is none."""
+    """The cuBLAS of a package, else that of the system; None where there is none of CUDA 12 or later."""
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib
 
-        return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+        name = load_nvidia_dynamic_lib("cublas").abs_path
     except (ImportError, OSError, RuntimeError):
-        pass
+        name = ctypes.util.find_library("cublas") or "libcublas.so"
     try:
-        return ctypes.CDLL(ctypes.util.find_library("cublas") or "libcublas.so")
+        library = ctypes.CDLL(name)
     except OSError:
         return None
+    return library if hasattr(library, "cublasSgemm_v2_64") else None
 
 
 def _call(function: str, *args: Any) -> None:
@@ -150,52 +151,37 @@ def _with_cublas(p: Product, a: gpu.Array, b: gpu.Array, c: gpu.Array) -> Callab
     """
     letter, number = ("S", ctypes.c_float) if p.dtype == "float32" else ("D", ctypes.c_double)
     one, zero = ctypes.byref(number(1)), ctypes.byref(number(0))
-    handle = _handle()
     at_a, at_b, at_c = _ADDRESS(a.address), _ADDRESS(b.address), _ADDRESS(c.address)
-    flag_a, flag_b = int(p.transpose_a), int(p.transpose_b)
+    turn_a, turn_b = _INT(p.transpose_a), _INT(p.transpose_b)
     sa, sb, sc = p.strides
     args: tuple[Any, ...]
     if p.batch > 1:
-        name = f"cublas{letter}gemmStridedBatched"
-        shape = [_INT(flag_b), _INT(flag_a), p.n, p.m, p.k, one]
-        args = (*shape, at_b, p.ldb, sb, at_a, p.lda, sa, zero, at_c, p.ldc, sc, p.batch)
+        name = f"cublas{letter}gemmStridedBatched_64"
+        args = (turn_b, turn_a, p.n, p.m, p.k, one, at_b, p.ldb, sb, at_a, p.lda, sa, zero, at_c, p.ldc, sc)
+        args += (p.batch,)
     elif p.n == 1:
+        name = f"cublas{letter}gemv_v2_64"
         stored = (p.m, p.k) if p.transpose_a else (p.k, p.m)
         step = 1 if p.transpose_b else p.ldb
-        name = f"cublas{letter}gemv"
-        args = (_INT(1 - flag_a), *stored, one, at_a, p.lda, at_b, step, zero, at_c, p.ldc)
+        args = (_INT(not p.transpose_a), *stored, one, at_a, p.lda, at_b, step, zero, at_c, p.ldc)
     elif p.m == 1:
+        name = f"cublas{letter}gemv_v2_64"
         stored = (p.k, p.n) if p.transpose_b else (p.n, p.k)
         step = p.lda if p.transpose_a else 1
-        name = f"cublas{letter}gemv"
-        args = (_INT(flag_b), *stored, one, at_b, p.ldb, at_a, step, zero, at_c, 1)
+        args = (turn_b, *stored, one, at_b, p.ldb, at_a, step, zero, at_c, 1)
     else:
-        name = f"cublas{letter}gemm"
-        shape = [_INT(flag_b), _INT(flag_a), p.n, p.m, p.k, one]
-        args = (*shape, at_b, p.ldb, at_a, p.lda, zero, at_c, p.ldc)
-    wide = getattr(_library(), _name(name, wide=True), None)
-    function = getattr(_library(), _name(name, wide=False)) if wide is None else wide
-    size = _INT if wide is None else _LONG
-    # The strides of batches are 8 bytes wide in both forms.
-    batched = p.batch > 1
-    typed = [
-        (_LONG if batched and i in (8, 11, 15) else size)(x) if isinstance(x, int) else x
-        for i, x in enumerate(args)
-    ]
-    enter = gpu.enter
+        name = f"cublas{letter}gemm_v2_64"
+        args = (turn_b, turn_a, p.n, p.m, p.k, one, at_b, p.ldb, at_a, p.lda, zero, at_c, p.ldc)
+    function = getattr(_library(), name)
+    typed = (_handle(), *(ctypes.c_int64(x) if isinstance(x, int) else x for x in args))
 
-    def call() -> None:
-        enter()
-        if status := function(handle, *typed):
+    def call(owners: tuple[Any, ...] = (a.owner, b.owner, c.owner)) -> None:
+        """The arrays live as long as the call."""
+        gpu.enter()
+        if status := function(*typed):
             raise CublasError(f"{name}: error {status}")
 
     return call
-
-
-def _name(name: str, *, wide: bool) -> str:
-    """The symbol of a function: that with sizes of 8 bytes, or the older one."""
-    old = name if name.endswith("Batched") else f"{name}_v2"
-    return f"{old}_64" if wide else old
 
 
 # ---------------------------------------------------------------- a kernel of our own

@@ -117,7 +117,10 @@ def to_cubin(text: str, name: str, signature: Signature, cc: Capability = (9, 0)
 
     ptx = to_ptx(text, name, signature, cc).encode()
     options = [f"-arch=sm_{cc[0]}{cc[1]}", "-verbose"]
-    linker = nvjitlink.create(len(options), options)
+    try:
+        linker = nvjitlink.create(len(options), options)
+    except nvjitlink.nvJitLinkError as e:
+        raise CompileError(f"cannot link {name} for {options[0]}: {e}") from e
     try:
         nvjitlink.add_data(linker, nvjitlink.InputType.PTX, ptx, len(ptx), name)
         nvjitlink.complete(linker)
