@@ -13,7 +13,8 @@ import linecache
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -77,12 +78,35 @@ def to_ptx(text: str, name: str, signature: Signature, cc: Capability = (9, 0)) 
 
     function = load(text)[name]
     try:
-        ptx, _ = cuda.compile_ptx(function, types.void(*map(_numba_type, signature)), cc=cc)
+        with _plain_indices():
+            ptx, _ = cuda.compile_ptx(function, types.void(*map(_numba_type, signature)), cc=cc)
     except Exception as e:  # numba lets errors of any kind through
         raise CompileError(f"cannot compile {name}: {e}") from e
     found = re.search(r"\.visible \.entry (\w+)\(", ptx)
     assert found, "PTX without an entry"
     return str(ptx).replace(found[1], name)
+
+
+@contextmanager
+def _plain_indices() -> Iterator[None]:
+    """Without numba's question, at every access, whether an index counts from the end: none does.
+
+    Others may compile too: they wait for numba's lock.
+    """
+    from numba.cuda.core.compiler_lock import global_compiler_lock
+    from numba.cuda.np import arrayobj
+
+    def plain(context: Any, builder: Any, kind: Any, index: Any, size: Any) -> Any:
+        from numba import types
+
+        return context.cast(builder, index, kind, types.intp)
+
+    with global_compiler_lock:
+        usual, arrayobj.fix_integer_index = arrayobj.fix_integer_index, plain
+        try:
+            yield
+        finally:
+            arrayobj.fix_integer_index = usual
 
 
 def to_cubin(text: str, name: str, signature: Signature, cc: Capability = (9, 0)) -> tuple[bytes, str]:
@@ -94,7 +118,10 @@ def to_cubin(text: str, name: str, signature: Signature, cc: Capability = (9, 0)
 
     ptx = to_ptx(text, name, signature, cc).encode()
     options = [f"-arch=sm_{cc[0]}{cc[1]}", "-verbose"]
-    linker = nvjitlink.create(len(options), options)
+    try:
+        linker = nvjitlink.create(len(options), options)
+    except nvjitlink.nvJitLinkError as e:
+        raise CompileError(f"cannot link {name} for {options[0]}: {e}") from e
     try:
         nvjitlink.add_data(linker, nvjitlink.InputType.PTX, ptx, len(ptx), name)
         nvjitlink.complete(linker)

@@ -11,7 +11,7 @@ import ctypes
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -25,7 +25,7 @@ from tlang.run import cudacompile, cudadriver
 from tlang.run.cudacompile import Signature, to_cubin, to_ptx
 from tlang.run.cudadriver import DriverError
 
-__all__ = ["Array", "Device", "Graph", "Kernel", "State", "to_cubin", "to_ptx"]
+__all__ = ["Array", "Device", "DriverError", "Graph", "Kernel", "Launch", "State", "to_cubin", "to_ptx"]
 
 #: Bytes of page-locked memory through which arrays are copied to the device, in each of two parts.
 _STAGE = 8 * 2**20
@@ -234,6 +234,12 @@ def device() -> Device:
     )
 
 
+def enter() -> None:
+    """Makes the device that of this thread: to be called before a library that works on it."""
+    if not simulated():
+        _context()
+
+
 def stream() -> int:
     """The handle of the stream that all work is done on; 0 in the simulator."""
     return 0 if simulated() else _context().stream
@@ -420,7 +426,8 @@ class Kernel:
 
     def __init__(self, text: str, name: str, signature: Signature) -> None:
         self.name = name
-        self.signature = signature
+        #: The dtypes of the parameters that are arrays; None for a size.
+        self.dtypes = [np.dtype(kind[:-1]) if kind.endswith("*") else None for kind in signature]
         if simulated():
             self._run = cudacompile.simulated(text, name)
             return
@@ -450,7 +457,6 @@ class Launch:
     def __init__(
         self, kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any]
     ) -> None:
-        assert len(args) == len(kernel.signature)
         self._args = tuple(args)  # the arrays live as long as the launch
         sizes = [*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))]
         self._call: Callable[[], None]
@@ -466,15 +472,16 @@ class Launch:
         self._call()
 
     def _simulate(self, kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...]) -> Callable[[], None]:
+        _words(kernel.dtypes, self._args)  # as a device would check them
         run, args = kernel._run, [a.host if isinstance(a, Array) else int(a) for a in self._args]
         return lambda: run(grid, block, *args)
 
     def _configure(self, kernel: Kernel, sizes: list[int]) -> Callable[[], None]:
         """The call of the driver. Every parameter is a word of 8 bytes; the driver is told their places."""
-        words = list(_words(kernel.signature, self._args))
+        words = _words(kernel.dtypes, self._args)
         self._words = (ctypes.c_int64 * len(words))(*words)
         first = ctypes.addressof(self._words)
-        self._places = (ctypes.c_void_p * len(words))(*(first + 8 * i for i in range(len(words))))
+        self._places = (ctypes.c_void_p * len(words))(*range(first, first + 8 * len(words), 8))
         context, start = _context(), cudadriver.library().cuLaunchKernel
         fixed = (kernel._function, *sizes, 0, context.stream, self._places, None)
 
@@ -490,18 +497,19 @@ def _nothing() -> None:
     """A grid of no blocks."""
 
 
-def _words(signature: Signature, args: Sequence[Any]) -> Iterator[int]:
+def _words(dtypes: Sequence[np.dtype[Any] | None], args: Sequence[Any]) -> list[int]:
     """The arguments as numba's kernels take them: an array is two unused words, numbers of elements and of
     bytes in each, the address, shape and stride.
     """
-    for kind, arg in zip(signature, args, strict=True):
-        if kind.endswith("*"):
-            assert arg.dtype.name == kind[:-1], f"{arg.dtype.name} for {kind}"
-            width = arg.dtype.itemsize
-            yield from (0, 0, arg.count, width, arg.address, arg.count, width)
+    words: list[int] = []
+    for dtype, arg in zip(dtypes, args, strict=True):
+        if dtype is None:
+            words.append(int(arg))
         else:
-            assert kind == "int64", kind
-            yield int(arg)
+            assert arg.dtype == dtype, f"{arg.dtype} for {dtype}"
+            count, width = arg.count, dtype.itemsize
+            words += (0, 0, count, width, arg.address, count, width)
+    return words
 
 
 @cache

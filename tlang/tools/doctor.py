@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from tlang import __version__
-from tlang.run import blas
+from tlang.codes import CODES
+from tlang.run import blas, cublas, gpu
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError, compile_text, load_object
 
@@ -96,24 +97,22 @@ def _threads() -> Finding:
 
 
 def _cuda() -> Finding:
-    """The driver and its devices; this version of tlang has no use for them."""
-    import ctypes
-    import ctypes.util
-
-    unused = "this version of tlang computes on the processor alone"
-    name = "nvcuda.dll" if sys.platform == "win32" else ctypes.util.find_library("cuda") or "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(name)
-        status, count, release = driver.cuInit(0), ctypes.c_int(), ctypes.c_int()
-        if status == 0:
-            driver.cuDeviceGetCount(ctypes.byref(count))
-            driver.cuDriverGetVersion(ctypes.byref(release))
-    except (OSError, AttributeError):
-        return Finding("CUDA", f"no driver; {unused}")
-    if status:
-        return Finding("CUDA", f"a driver that does not start (error {status}); {unused}")
-    shown = f"{release.value // 1000}.{release.value % 1000 // 10}"
-    return Finding("CUDA", f"driver of CUDA {shown}, devices: {count.value}; {unused}")
+    """The state of the backend `cuda`. A computer without a GPU, or without the extra, has no problem."""
+    state, found = gpu.find_state()
+    if state is gpu.State.SIMULATED:
+        return Finding("CUDA", found)
+    if state is gpu.State.READY:
+        try:
+            it = gpu.device()
+        except gpu.DriverError as e:
+            return Finding("CUDA", f"{found}; {e}", "a program that uses the GPU may hold it, or its memory")
+        version = ".".join(map(str, it.capability))
+        library = "" if cublas.found() else "; no cuBLAS: products of matrices are a kernel of tlang's own"
+        return Finding("CUDA", f"{it.name}, version {version}, {it.memory / 2**30:.0f} GiB; {found}{library}")
+    shown = f"{CODES[state.value].sentence.format(found=found)} ({state.value})"
+    if state in (gpu.State.NO_LIBRARIES, gpu.State.OLD_DRIVER):
+        return Finding("CUDA", shown, CODES[state.value].why)
+    return Finding("CUDA", f"{shown}; `tlang explain {state.value}` says what to do")
 
 
 def _extras() -> Iterator[Finding]:
