@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,14 +30,11 @@ from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
 from tlang.plan.views import one_step
 from tlang.run import interrupts
 from tlang.run.build import CompiledTape, Frame, Item, Segment, Unfit, address, aligned, build
+from tlang.run.evaluation import Evaluator
 from tlang.run.host import Host, array_at
-from tlang.run.objects import ObjectError
 from tlang.run.rng import PhiloxState, State
-from tlang.run.state import draw, state_words
+from tlang.run.streams import draw, state_words
 from tlang.run.text import format_value
-
-if TYPE_CHECKING:
-    from tlang.run.session import Session
 
 Array = Any
 #: A variable of the loop: "shared", "value" or "stream", and its name.
@@ -72,15 +69,21 @@ class NativeLoop:
 
     def __init__(
         self,
-        session: Session,
+        evaluator: Evaluator,
         body: Sequence[plans.Plan] | Function,
         *,
+        execute: Callable[[plans.Plan], None],
+        write: Callable[[str], None],
         threads: int = 1,
         counter: tuple[str, int] | None = None,
         moving: Mapping[str, tuple[Array, int, int]] | None = None,
         args: Mapping[str, Array] | None = None,
     ) -> None:
-        self.session = session
+        self.evaluator = evaluator
+        self.store = evaluator.store
+        self.backends = evaluator.backends
+        self.execute = execute
+        self.write = write
         self.threads = threads
         self.cells = np.zeros(1024, np.int64)
         self.variables: dict[Name, Variable] = {}
@@ -114,7 +117,7 @@ class NativeLoop:
             self.given = self.call(body, held, False)
         else:
             self.changing = self.changed_by(body)
-            read = _reads(session, body)
+            read = _reads(body)
             for plan in body:
                 self.lines.append(len(self.words) // driver.WORDS)
                 self.plan(plan, read)
@@ -147,7 +150,7 @@ class NativeLoop:
             e = getattr(plan, "value", None)
             if isinstance(e, plans.Evaluation):
                 for step in e.steps:
-                    names |= {("shared", k) for k in self.session.program.function(step.function).updates}
+                    names |= {("shared", k) for k in self.evaluator.program.function(step.function).updates}
         return names
 
     # ------------------------------------------------------------ the program
@@ -173,11 +176,11 @@ class NativeLoop:
                 base, start, step = self.moving[key]
                 array = base[start : start + step]
             elif kind == "shared":
-                array = self.session.shared_value(key, None)
+                array = self.store.shared_value(key, None)
             elif kind == "stream":
-                array = state_words(self.session.streams.state(key))
-            elif key in self.session.values:
-                array = self.session.values[key]
+                array = state_words(self.store.streams.state(key))
+            elif key in self.store.values:
+                array = self.store.values[key]
             else:
                 raise Foreign(f"`{key}` has no value yet")
             if not isinstance(array, np.ndarray | np.generic):
@@ -246,7 +249,7 @@ class NativeLoop:
 
         def job() -> None:
             texts = [i if isinstance(i, str) else format_value([array_at(*i)[()]], None) for i in items]
-            self.session.write(" ".join(texts))
+            self.write(" ".join(texts))
 
         self.prints.add(len(self.words) // driver.WORDS)
         self.hosted(job)
@@ -262,7 +265,7 @@ class NativeLoop:
         leaves = {(n.op.name, n.attr("name")) for node in e.nodes for n in _leaves(node)}
         if e.steps or e.advances or leaves & self.changing:
             raise Foreign("the count of a loop in it changes")
-        return int(self.session.evaluate(e)[0])
+        return int(self.evaluator.evaluate(e)[0])
 
     def nested(
         self, body: Sequence[plans.Plan], read: set[str], count: int, name: str | None, first: int
@@ -277,7 +280,7 @@ class NativeLoop:
 
         place = 0
         if name is not None:
-            self.session.values.setdefault(name, np.int64(first))
+            self.store.values.setdefault(name, np.int64(first))
             place = address(self.variable(("value", name)).arrays[0])
             self.counters[name] = first + count - 1
             self.emit(driver.STORE, place, first - 1)
@@ -309,7 +312,7 @@ class NativeLoop:
         leaves = {(n.op.name, n.attr("name")) for node in arrays.nodes for n in _leaves(node)}
         if arrays.steps or arrays.advances or leaves & self.changing or size < 1:
             raise Foreign("what is divided into batches changes")
-        values = [np.ascontiguousarray(v) for v in self.session.evaluate(arrays)]
+        values = [np.ascontiguousarray(v) for v in self.evaluator.evaluate(arrays)]
         count = len(values[0])
         if count % size or not count:
             raise Foreign("the last batch is smaller")
@@ -357,7 +360,7 @@ class NativeLoop:
         if not direct or not idle:
             wanted |= {n.attr("name") for a in roots for n in _leaves(a) if n.op.name == "value"}
         for step in e.steps:
-            function = self.session.program.function(step.function)
+            function = self.evaluator.program.function(step.function)
             given = {}
             for name, i in step.args.items():
                 given[name] = self.value(e.nodes[i], own, e, version)
@@ -380,12 +383,12 @@ class NativeLoop:
 
         leaves = _leaves(node)
         if not any((n.op.name, n.attr("name")) in self.changing or n.attr("name") in own for n in leaves):
-            return self.hold(self.session.fixed(node, e))
+            return self.hold(self.evaluator.fixed(node, e))
 
         def found(leaf: Node) -> str:
             return self.value(leaf, own, e, version)
 
-        tape = self.session.loop_tape(("item", node), [node], list(e.reads), None)
+        tape = self.backends.loop_tape(("item", node), [node], list(e.reads), None)
         return self.compute(tape, found, True)[0]
 
     def leaf(self, node: Node, version: int) -> str:
@@ -409,13 +412,12 @@ class NativeLoop:
 
     def call(self, function: Any, given: Mapping[str, str], wanted: bool) -> list[str]:
         """A call of a function, and the exchange of what it updates."""
-        session = self.session
-        tape = session.compiled(function)
+        tape = self.backends.compiled(function)
         arguments = {}
         for p in function.params:
             source = given.get(p.name)
             arguments[p.node.attr("name")] = (
-                self.hold(np.asarray(session.default(p))) if source is None else source
+                self.hold(np.asarray(self.evaluator.default(p))) if source is None else source
             )
 
         def found(leaf: Node) -> str:
@@ -568,14 +570,14 @@ class NativeLoop:
     def numpy(self, call: Any, node: Node, sources: Sequence[str], sizes: Sizes) -> str:
         """An operation that NumPy does."""
         if node.op.name == "draw" and not isinstance(
-            self.session.streams.state(node.attr("state")), PhiloxState
+            self.store.streams.state(node.attr("state")), PhiloxState
         ):
             raise Foreign("another generator than Philox draws")
         try:
             shape = tuple(d.evaluate(sizes) for d in node.shape)
         except KeyError:
             raise Foreign("only the run knows the size of a result") from None
-        array, watch = aligned(shape, np.dtype(node.dtype.numpy_name)), self.session.watch
+        array, watch = aligned(shape, np.dtype(node.dtype.numpy_name)), self.backends.watch
         inputs = [self.results[s] for s in sources]
         if node.op.view and inputs[0][1].nbytes == array.nbytes and _keeps_order(node):
             name = self.hold(array)
@@ -648,10 +650,10 @@ class NativeLoop:
         if operation in self.prints and self.host.error is not None:
             raise self.host.error
         if isinstance(self.body, Function):
-            self.session.call(self.body, self.args)
+            self.evaluator.call(self.body, self.args)
         else:
             line = bisect.bisect_right(self.lines, operation) - 1
-            self.session.execute(self.body[line])
+            self.execute(self.body[line])
         raise self.host.error or AssertionError("compiled code failed where the interpreter does not")
 
     def drive_all(self, iterations: int, final: bool) -> int:
@@ -677,29 +679,29 @@ class NativeLoop:
         return failed
 
     def publish(self, done: int, failed: bool) -> None:
-        """The session gets what the loop has computed: all shared values at once, then the values."""
+        """The store gets what the loop has computed: all shared values at once, then the values."""
         if not (done or failed):
             return
-        session = self.session
+        store = self.store
         fresh = {key: self.current(self.variables["shared", key]) for key in self.updated}
         after: dict[str, State] = {}
         for key in self.streams:
             words = self.variables["stream", key].arrays[0].view(np.uint64)
             after[key] = PhiloxState(*words.tolist())
-        session.commit({**session.shared, **fresh}, {**session.streams.states, **after})
+        store.commit({**store.shared, **fresh}, {**store.streams.states, **after})
         if self.done == self.last or self.can_fail:
             for name, (source, target) in self.sets.items():
-                session.store_value(name, self.result(source), target.type, target.span)
+                store.store_value(name, self.result(source), target.type, target.span)
             for target, fields, sources in self.records:
-                session.store_record(target, fields, [self.result(s) for s in sources])
+                store.store_record(target, fields, [self.result(s) for s in sources])
         if done:
-            session.values.update({name: np.int64(last) for name, last in self.counters.items()})
-            session.values.update(self.last_batches)
+            store.values.update({name: np.int64(last) for name, last in self.counters.items()})
+            store.values.update(self.last_batches)
         if self.counter is not None:
-            session.values[self.counter[0]] = np.int64(self.counter[1] + done - (not failed))
+            store.values[self.counter[0]] = np.int64(self.counter[1] + done - (not failed))
         if failed:
             for name, (base, at, step) in self.moving.items():
-                session.values[name] = base[at + step * done : at + step * (done + 1)]
+                store.values[name] = base[at + step * done : at + step * (done + 1)]
 
     def result(self, source: str) -> Array:
         """What a result is now, as an array of its own."""
@@ -740,7 +742,7 @@ def _flat(body: Sequence[plans.Plan]) -> Iterator[plans.Plan]:
         yield from _flat(getattr(plan, "body", ()))
 
 
-def _reads(session: Session, body: Sequence[plans.Plan]) -> set[str]:
+def _reads(body: Sequence[plans.Plan]) -> set[str]:
     """The values that the lines of a body read."""
     names: set[str] = set()
     for plan in _flat(body):
@@ -750,12 +752,3 @@ def _reads(session: Session, body: Sequence[plans.Plan]) -> set[str]:
             for node in e.nodes:
                 names |= {n.attr("name") for n in _leaves(node) if n.op.name == "value"}
     return names
-
-
-def native_loop(session: Session, body: Sequence[plans.Plan] | Function, **how: Any) -> NativeLoop | None:
-    """The rest of a loop as compiled code, or None where it needs Python."""
-    try:
-        return NativeLoop(session, body, **how)
-    except (Foreign, ObjectError) as e:
-        session.why_slow = str(e)
-        return None
