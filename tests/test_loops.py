@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import tlang
-from tlang.run import loops
+from tlang.run.native.loop import NativeLoop
 from tlang.tools import progress
 
 MODEL = """
@@ -185,7 +185,7 @@ def test_state_does_not_wait_for_outputs() -> None:
 def test_an_interrupt_leaves_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C between two slices: the state is that of as many calls as `steps` has counted."""
     m = tlang.compile(MODEL, backend="cpu", unused="ignore")
-    usual = loops.NativeLoop.drive_all
+    usual = NativeLoop.drive_all
     turns = iter(range(3))
 
     def interrupted(self: Any, *args: Any) -> Any:
@@ -193,7 +193,7 @@ def test_an_interrupt_leaves_whole_steps(monkeypatch: pytest.MonkeyPatch) -> Non
             raise KeyboardInterrupt
         return usual(self, *args)
 
-    monkeypatch.setattr(loops.NativeLoop, "drive_all", interrupted)
+    monkeypatch.setattr(NativeLoop, "drive_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         m.repeat(10**9, "train", X, Y)
     done = int(m.steps.value)

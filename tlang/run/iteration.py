@@ -14,7 +14,7 @@ from tlang.graph.node import Function
 from tlang.run.evaluation import Evaluator, Results
 
 if TYPE_CHECKING:
-    from tlang.run.loops import NativeLoop
+    from tlang.run.native.loop import NativeLoop
 
 Array = Any
 Report = Callable[..., None]
@@ -190,12 +190,13 @@ class Iteration:
                 loop = tier.look(now - last, (now - begin) / at * (count - at))
                 if loop is not None:
                     at += loop.run(count - at)
-                    results = tuple(loop.result(r) for r in loop.given)
+                    results = loop.results_now()
         return results
 
     def _native(self, body: Sequence[plans.Plan] | Function, **how: Any) -> NativeLoop | None:
         """The rest of a loop as compiled code, or None where it needs Python."""
-        from tlang.run.loops import Foreign, NativeLoop
+        from tlang.run.native.loop import NativeLoop
+        from tlang.run.native.memory import Foreign
         from tlang.run.objects import ObjectError
 
         try:
