@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tlang.elaborate.checking import check_commands
+from tlang.elaborate.collecting import is_declaration
 from tlang.elaborate.commands import Commands
 from tlang.elaborate.program import Host, Program
-from tlang.elaborate.scope import SharedDef, Unit, ValueDef, is_declaration
+from tlang.elaborate.scope import SharedDef, Unit, ValueDef
 from tlang.elaborate.values import Dynamic
 from tlang.errors import TlangError, join_errors
 from tlang.run.backends import Backends
