@@ -423,7 +423,7 @@ def test_equal_steps_are_one_function() -> None:
             "\n".join(["tensor x: f64[n]", "e0 = x", *lines, f"function f(x) = e{layers - 1}"]), "cpu"
         )
         m.f(np.ones(3))
-        (tape,) = m._session._calls.values()
+        (tape,) = m._session.backends._calls.values()
         assert len(tape.steps_of_plan) >= layers
         return str(tape.segments[0].code.text).count("def ")
 

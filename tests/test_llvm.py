@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tlang.emit.kinds import LowerError
 from tlang.emit.llvm import lowered
-from tlang.emit.pieces import LowerError
 from tlang.run.objects import compile_text, load_object
 
 INTEGERS = [0, 1, -1, 2, 3, -3, 7, 8, -8, 100, -101, 2**40, -(2**40)]

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import tlang
-from tlang.run import loops
+from tlang.run.native.loop import NativeLoop
 from tlang.tools import progress
 
 MODEL = """
@@ -53,11 +53,11 @@ def both(tmp_path: Any, commands: str, native: bool = True) -> list[Any]:
     for backend in ("numpy", "cpu"):
         m = tlang.load(path, backend=backend, unused="ignore")
         made.append(m)
-    assert (made[1]._session.why_slow == "") == native, made[1]._session.why_slow
+    assert (made[1]._session.loops.why_slow == "") == native, made[1]._session.loops.why_slow
     for name in ("w", "b", "steps"):
         np.testing.assert_allclose(getattr(made[1], name).value, getattr(made[0], name).value, rtol=1e-9)
-    for name, value in made[0]._session.values.items():
-        np.testing.assert_allclose(made[1]._session.values[name], value, rtol=1e-9, err_msg=name)
+    for name, value in made[0]._session.store.values.items():
+        np.testing.assert_allclose(made[1]._session.store.values[name], value, rtol=1e-9, err_msg=name)
     return made
 
 
@@ -123,8 +123,8 @@ def test_an_error_leaves_what_the_interpreter_leaves(tmp_path: Any, body: str, l
         m = tlang.load(path, backend=backend, unused="ignore")
         with pytest.raises(tlang.TlangError) as e:
             m.run(f"{loop} {{ {body} }}")
-        assert not m._session.why_slow
-        found.append((str(e.value), m._session.values, m._session.shared))
+        assert not m._session.loops.why_slow
+        found.append((str(e.value), m._session.store.values, m._session.store.shared))
     assert found[0][0] == found[1][0]
     for a, b in zip(found[0][1:], found[1][1:], strict=True):
         assert a.keys() == b.keys()
@@ -185,7 +185,7 @@ def test_state_does_not_wait_for_outputs() -> None:
 def test_an_interrupt_leaves_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C between two slices: the state is that of as many calls as `steps` has counted."""
     m = tlang.compile(MODEL, backend="cpu", unused="ignore")
-    usual = loops.NativeLoop.drive_all
+    usual = NativeLoop.drive_all
     turns = iter(range(3))
 
     def interrupted(self: Any, *args: Any) -> Any:
@@ -193,7 +193,7 @@ def test_an_interrupt_leaves_whole_steps(monkeypatch: pytest.MonkeyPatch) -> Non
             raise KeyboardInterrupt
         return usual(self, *args)
 
-    monkeypatch.setattr(loops.NativeLoop, "drive_all", interrupted)
+    monkeypatch.setattr(NativeLoop, "drive_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         m.repeat(10**9, "train", X, Y)
     done = int(m.steps.value)
@@ -248,7 +248,7 @@ def test_progress_is_reported() -> None:
     """An outermost loop says how far it is, interpreted or compiled, and when it is over."""
     for backend in ("numpy", "cpu"):
         m = tlang.compile("shared s: f64 = 0\nfunction f() where { update s = s + 1 }", backend=backend)
-        listener = m._session.progress = Listener()
+        listener = m._session.loops.progress = Listener()
         m.run("for i in 2..8 { repeat 3 { f() } }")
         assert listener.seen[0] == "begin"
         assert listener.seen[-2:] == [(6, 6), "end"]
@@ -264,7 +264,7 @@ def test_progress_names_what_the_body_sets() -> None:
     m = tlang.compile(
         "shared v: f64[2] = [0, 0]\nfunction f() = sum(v) where { update v = v + 1 }", backend="numpy"
     )
-    listener = m._session.progress = Listener()
+    listener = m._session.loops.progress = Listener()
     m.run("repeat 3 as i { set cost, _ = (f(), 1); set whole = v }")
     assert listener.values == {"cost": 4.0}, "numbers only"
 

@@ -241,7 +241,7 @@ def test_functions_draw_in_kernels() -> None:
         same(compiled.f(x), plain.f(x))
         np.testing.assert_array_equal(compiled.g(), plain.g())
     same(compiled.repeat(40, "f", x), plain.repeat(40, "f", x))
-    assert not compiled._session.why_slow
+    assert not compiled._session.loops.why_slow
     held = [m.f.copy(hold="u") for m in (compiled, plain)]
     same(held[0](x), held[1](x))
     same(compiled.f(x), plain.f(x))
@@ -264,7 +264,7 @@ def test_draws_do_not_depend_on_threads() -> None:
     found = []
     for threads in (1, 2):
         m = tlang.compile(text, "cpu")
-        m._session.threads = threads
+        m._session.backends.threads = threads
         m.repeat(5, "f")
         found.append(m.s.value)
     assert found[0] == found[1]
@@ -315,7 +315,7 @@ def test_draws_with_parameters_in_loops() -> None:
     compiled, plain = (tlang.compile(RUN_TIME, backend) for backend in ("cpu", "numpy"))
     found, right = (m.repeat(50, "step", mu) for m in (compiled, plain))
     np.testing.assert_allclose(found, right, rtol=1e-12)
-    assert not compiled._session.why_slow
+    assert not compiled._session.loops.why_slow
     np.testing.assert_allclose(compiled.sd.value, plain.sd.value, rtol=1e-13)
     for variable in "adi":
         assert compiled[variable].state == plain[variable].state
@@ -383,7 +383,7 @@ def test_draws_by_numpy_between_kernels_of_a_loop() -> None:
     found = []
     for backend in ("numpy", "cpu"):
         m = tlang.compile(IN_BETWEEN + "repeat 4 { set last = step() }", backend)
-        assert not m._session.why_slow
+        assert not m._session.loops.why_slow
         states = [m[v].state for v in ("k", "z", "unread")]
         with pytest.raises(tlang.StateError, match="R140"):
             m.repeat(10, "step")

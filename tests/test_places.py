@@ -245,7 +245,7 @@ def test_updates_in_place() -> None:
         plain, fast = (compile(IN_PLACE, backend=b) for b in ("numpy", "cpu"))
         key = "a" if name == "rank1" else "w"
         for _ in range(12):  # the eighth call prepares for more like it
-            before = fast._session.shared[key]
+            before = fast._session.store.shared[key]
             at, held = before.ctypes.data, fast.w.value
             was = held.copy()
             del before
@@ -254,7 +254,7 @@ def test_updates_in_place() -> None:
             if name == "both":
                 np.testing.assert_array_equal(result, was)
             np.testing.assert_array_equal(held, was)
-        assert (fast._session.shared[key].ctypes.data == at) == in_place, name
+        assert (fast._session.store.shared[key].ctypes.data == at) == in_place, name
         for m in (plain, fast):
             m.repeat(5, name, *args)
         np.testing.assert_allclose(fast.w.value, plain.w.value, rtol=1e-12)
@@ -265,7 +265,7 @@ def test_a_state_that_others_have_is_not_overwritten() -> None:
     m = compile(IN_PLACE, backend="cpu")
     for _ in range(10):
         m.put(3, 1.0)
-    held = m._session.shared["w"]
+    held = m._session.store.shared["w"]
     m.put(3, 7.0)
     assert held[3] == 1
     assert m.w.value[3] == 7

@@ -66,7 +66,7 @@ def enter(shell: Shell, *texts: str) -> list[str]:
     """What is said of some submissions."""
     said: list[str] = []
     shell.write = shell.complain = said.append
-    shell.session.write = said.append
+    shell.session.executor.write = said.append
     for text in texts:
         shell.enter(text)
     return said
@@ -126,7 +126,7 @@ def test_a_shared_value_that_cannot_begin_anew_stays(shell: Shell) -> None:
 
 def test_values_and_streams_come_back_with_their_definitions(shell: Shell) -> None:
     enter(shell, "shared a: i64 = 1", "random r: f64 ~ normal(0, 1)", "function d() = r", "z = 0", "d()")
-    state = shell.session.streams.states["r"]
+    state = shell.session.store.streams.states["r"]
     (text,) = enter(shell, "shared a: f64[2] = [5, 6]; random r: f64 ~ normal(0, 1); shared b: i64 = 1 // z")
     assert "R110" in text
     assert enter(shell, "a") == ["[5., 6.]"], "b is new: what came before it stays"
@@ -134,7 +134,7 @@ def test_values_and_streams_come_back_with_their_definitions(shell: Shell) -> No
     (text,) = enter(shell, "shared a: f64[2] = [5, 6]; random r: f64 ~ normal(0, 1); shared b: i64 = 1 // z")
     assert "R110" in text
     assert enter(shell, "a", "b") == ["1", "2"], "all of the submission is undone"
-    assert shell.session.streams.states["r"].counter == 1
+    assert shell.session.store.streams.states["r"].counter == 1
     assert state.generator == "philox"
 
 
@@ -262,7 +262,7 @@ def test_programs_of_tlang_are_loaded_by_their_name(shell: Shell) -> None:
 def test_backend(shell: Shell) -> None:
     enter(shell, "tensor x: f64[n]", "function f(x) = exp(x)")
     assert enter(shell, ":backend cpu", "f([0, 0])", ":backend") == ["cpu", "[1., 1.]", "cpu"]
-    assert shell.session.backend == "cpu"
+    assert shell.session.backends.name == "cpu"
 
 
 def test_time_bench_and_profile(shell: Shell) -> None:
@@ -276,7 +276,7 @@ def test_interrupt(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     enter(shell, "set a = 1")
-    monkeypatch.setattr(shell.session, "execute", interrupted)
+    monkeypatch.setattr(shell.session.executor, "execute", interrupted)
     assert enter(shell, "set a = 2") == ["interrupted"]
     monkeypatch.undo()
     assert enter(shell, "a") == ["1"]
@@ -286,7 +286,7 @@ def test_a_bug_ends_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> No
     def broken(*_: object) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr(shell.session, "execute", broken)
+    monkeypatch.setattr(shell.session.executor, "execute", broken)
     (text,) = enter(shell, "1")
     assert "bug of tlang" in text
     assert "Traceback" not in text
@@ -315,9 +315,9 @@ def test_a_bug_ends_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> No
 def test_types_of_texts(shell: Shell, text: str, shown: str) -> None:
     enter(shell, "tensor x: f64[n, 3]", "function f(x) = (a = sum(x, axis = 0), b = n)")
     enter(shell, "shared s: i64 = 0", "function up() = s where { update s = s + 1 }")
-    state = dict(shell.session.shared)
+    state = dict(shell.session.store.shared)
     assert type_of_text(shell.session, text) == shown
-    assert shell.session.shared == state, "nothing ran"
+    assert shell.session.store.shared == state, "nothing ran"
 
 
 def test_toolbar(shell: Shell) -> None:

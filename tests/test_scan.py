@@ -445,7 +445,7 @@ def test_a_value_and_a_function_of_it_are_both_read() -> None:
 
 def test_the_first_operation_that_is_not_finite_is_found_inside_of_a_step() -> None:
     m = compiled("step(x, h) = log(h) + x\nfunction f(xs: f64[n]) = scan(step, xs, init = 1.0)")
-    m._session.check_finite()
+    m._session.backends.check_finite()
     with pytest.raises(tlang.TlangError) as caught:
         m.f([1.0, -5, 1])
     assert (caught.value.code, caught.value.span.text) == ("R160", "log(h)")

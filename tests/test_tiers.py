@@ -56,11 +56,11 @@ def test_a_loop_is_taken_over(eager: Path) -> None:
     m, plain = tlang.compile(PROGRAM), tlang.compile(PROGRAM, "numpy")
     first = m.repeat(3, "step", x)
     assert tiers._COMPILING  # by a thread, while NumPy did all three
-    assert not m._session._compiled
+    assert not m._session.backends._compiled
     wait()
     plain.repeat(3, "step", x)
     found, wanted = m.repeat(500, "step", x), plain.repeat(500, "step", x)
-    assert m._session._compiled
+    assert m._session.backends._compiled
     assert first is not None
     np.testing.assert_allclose(found[0], wanted[0], rtol=1e-12)
     np.testing.assert_allclose(found[1], wanted[1], rtol=1e-10)
@@ -75,7 +75,7 @@ def test_calls_are_taken_over(eager: Path) -> None:
         np.testing.assert_allclose(m.step(x)[0], plain.step(x)[0], rtol=1e-12)
         if k == 2:
             wait()
-    assert m._session._compiled
+    assert m._session.backends._compiled
     assert state(m)[1] == 6
 
 
@@ -97,7 +97,7 @@ def test_programs_are_taken_over(eager: Path, loop: str, monkeypatch: pytest.Mon
     assert state(m)[1] == state(plain)[1] == 1200
     wait()
     warm = tlang.compile(text)
-    assert warm._session._compiled
+    assert warm._session.backends._compiled
     np.testing.assert_allclose(state(warm)[0], state(plain)[0], rtol=1e-12)
     assert state(warm)[1] == 1200
 
@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_written(eager: Path, monkeypatch: pytest.MonkeyP
     m.step(np.ones(50))
     wait()
     m.step(np.ones(50))
-    assert m._session._compiled
+    assert m._session.backends._compiled
     assert Cache().stats().entries == 0
 
 
@@ -127,7 +127,7 @@ def test_code_that_cannot_be_made(eager: Path, monkeypatch: pytest.MonkeyPatch) 
         for job in tiers._COMPILING.values():
             job.wait()
     assert [job.failed for job in tiers._COMPILING.values()] == [reason]
-    assert not m._session._compiled
+    assert not m._session.backends._compiled
     assert state(m)[1] == 3
 
 
@@ -143,7 +143,7 @@ def test_a_fault_of_the_compiler(eager: Path, monkeypatch: pytest.MonkeyPatch) -
         m.step(np.ones(50))
     m.repeat(10, "step", np.ones(50))
     assert state(m)[1] == 13
-    assert {type(t.failed) for t in m._session._tiers.values()} == {AssertionError}
+    assert {type(t.failed) for t in m._session.backends._tiers.values()} == {AssertionError}
     with pytest.raises(AssertionError, match="a fault"):
         tlang.compile(PROGRAM, "cpu").step(np.ones(50))
 

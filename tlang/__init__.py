@@ -12,7 +12,8 @@ what stands above it.
     interpret               a graph's meaning with NumPy: the definition, and the first tier
     plan/                   which operations are one loop, and why others are not
     emit/                   the text of kernels
-    run/                    kernels, state, random generators, data files, the session: all effects are here
+    run/                    kernels, state, random generators, data files, loops without Python
+                            (`run/native/`), the session: all effects are here
     api                     compile, load and call from Python
     std/                    losses, layers and optimisers in tlang itself, for programs to import
     tools/                  the command line, tests inside programs

@@ -73,9 +73,9 @@ def _module(
     if threads not in range(1, 257):
         raise error("A112", name="threads", value=threads, choices="1 to 256")
     session = Session(source, seed=seed, unused=unused, backend=backend)
-    session.use_threads(threads)
+    session.backends.use_threads(threads)
     if check_finite:
-        session.check_finite()
+        session.backends.check_finite()
     commands = session.declare(parse(source))
     for c in commands:
         if run:
@@ -124,7 +124,7 @@ class Module:
             case UnitDef(unit=unit):
                 handle = Module(self._session, unit.scope.names)
             case None if name in self._session.unit.values:
-                return _copied(self._session.value_of(name))
+                return _copied(self._session.store.value_of(name))
             case None:
                 near = did_you_mean(name, self._names)
                 raise error("A110", name=name, hint=f"did you mean `{near}`?" if near else None)
@@ -142,9 +142,9 @@ class Module:
         source = Source("<eval>", text, session.unit.source.path, session.unit.source.stem)
         e = Commands(session.program).expression(parse_expression(source))
         try:
-            items = session.evaluate(e)
+            items = session.evaluator.evaluate(e)
         finally:
-            session.forget_tapes()
+            session.evaluator.forget_command()
         return _result(items, e.fields, "Record")
 
     def run(self, text: str) -> None:
@@ -185,7 +185,9 @@ class FunctionHandle:
         function = self._function
         params = []
         for p in function.params:
-            default = f" = {_default_text(self._session.default(p))}" if p.default is not None else ""
+            default = (
+                f" = {_default_text(self._session.evaluator.default(p))}" if p.default is not None else ""
+            )
             params.append(f"{p.name}: {p.node.type}{default}")
         draft = self._session.program.draft(self._definition)
         kinds = [str(n.type) for n in draft.outputs]
@@ -210,10 +212,10 @@ class FunctionHandle:
         """`count` calls with the same arguments; returns what the last one gave, None for no call."""
         function = self._function
         values = bind_arguments(function, args, kwargs)
-        results = self._session.repeat(function, values, count)
+        results = self._session.loops.repeat(function, values, count)
         self._calls += 1
         if self._calls in FAST_BUILDS:
-            self._fast = self._session.fast(function, values)
+            self._fast = self._session.backends.fast(function, values)
         if results is None or not function.outputs:
             return None
         if function.fields is None:
@@ -261,13 +263,13 @@ class SharedHandle:
     @property
     def value(self) -> Any:
         """The value, as an array (or NumPy scalar) of its own."""
-        return _copied(self._session.shared_value(self._definition.key, self._definition.span))
+        return _copied(self._session.store.shared_value(self._definition.key, self._definition.span))
 
     @value.setter
     def value(self, value: Any) -> None:
         found = self._definition
         kind = self._session.program.shared_type(found, found.span)
-        self._session.store_shared(found, _copied(convert_argument(value, kind, found.name)))
+        self._session.store.store_shared(found, _copied(convert_argument(value, kind, found.name)))
 
     def get_value(self) -> Any:
         """The value, copied (Theano's name)."""
@@ -294,7 +296,7 @@ class StreamHandle:
         """The state of the variable, which can be stored and given back."""
         if isinstance(self._definition, StreamDef):
             raise error("F172", name=self._definition.name)
-        return self._session.streams.state(self._definition.key)
+        return self._session.store.streams.state(self._definition.key)
 
     @state.setter
     def state(self, state: Any) -> None:
@@ -304,16 +306,16 @@ class StreamHandle:
             state = state_from_array(state)
         if not isinstance(state, rng.PhiloxState | rng.Mt19937State):
             raise error("F174", name=f"{self._definition.name}.state")
-        self._session.streams.assign(self._definition.key, state, None)
+        self._session.store.streams.assign(self._definition.key, state, None)
 
     @property
     def seed(self) -> int:
         """The seed of the stream."""
-        return self._session.streams.seed_of(self._definition)
+        return self._session.store.streams.seed_of(self._definition)
 
     @seed.setter
     def seed(self, seed: int) -> None:
-        self._session.streams.reseed(self._definition, int(seed), None)
+        self._session.store.streams.reseed(self._definition, int(seed), None)
 
     def __repr__(self) -> str:
         return f"<tlang stream {self._definition.name}>"

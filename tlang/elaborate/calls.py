@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlang.elaborate import derivatives, formulas, indices, inlining, options, recurrence
 from tlang.elaborate.arguments import bind
+from tlang.elaborate.declared import tensor_type
 from tlang.elaborate.drafts import replace_leaves
 from tlang.elaborate.scope import KIND, FunctionDef, LocalDef, Scope, TemplateDef
 from tlang.elaborate.values import CONSTANTS, FORMS, Record, Text, as_dim, is_builtin
@@ -208,7 +209,7 @@ def apply_template(
             assert p.default is not None
             value = yield el.expr(p.default, found.scope)
         if p.type is not None:
-            kind = found.scope.unit.tensor_type(p.type)
+            kind = tensor_type(found.scope.unit, p.type)
             value = el.adapt(el.as_node(value, span), kind.dtype, span)
             el.fit(value, kind, span, f"`{name}` of `{found.name}`", Label(p.span, "declared here"))
         if differentiates and isinstance(value, Node) and value.dtype.is_inexact:

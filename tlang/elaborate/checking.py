@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tlang.elaborate.collecting import names_set
 from tlang.elaborate.commands import Commands
-from tlang.elaborate.scope import Unit, ValueDef, names_set
+from tlang.elaborate.declared import tensor_type
+from tlang.elaborate.scope import Unit, ValueDef
 from tlang.elaborate.values import Dynamic
 from tlang.errors import TlangError
 from tlang.syntax import ast
@@ -52,7 +54,7 @@ def _forget_targets(unit: Unit, c: ast.Command | ast.SharedDecl, known: dict[str
         kind = None
         if t is not None and t.type is not None:
             try:
-                kind = unit.tensor_type(t.type)
+                kind = tensor_type(unit, t.type)
             except TlangError:
                 kind = None
         unit.values[name] = ValueDef(name, c.span, kind)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tlang.elaborate.collecting import names_set
+from tlang.elaborate.declared import tensor_type
 from tlang.elaborate.evaluations import CommandElaborator, incoming
 from tlang.elaborate.indices import stored
 from tlang.elaborate.loops import LoopState, same_in_loop
@@ -28,18 +30,8 @@ from tlang.elaborate.plans import (
     StatePlan,
     Target,
 )
-from tlang.elaborate.scope import (
-    KIND,
-    RandomDef,
-    RecordType,
-    Scope,
-    SharedDef,
-    StreamDef,
-    UnitDef,
-    ValueDef,
-    names_set,
-    trampoline,
-)
+from tlang.elaborate.scope import KIND, RandomDef, RecordType, Scope, SharedDef, StreamDef, UnitDef, ValueDef
+from tlang.elaborate.trampoline import trampoline
 from tlang.elaborate.values import Dynamic, Record, StateRef, Text
 from tlang.errors import Label, error
 from tlang.graph.node import Node
@@ -318,7 +310,7 @@ class Commands:
             raise error("F171", span, name=name, kind="field", hint=None)
         if self.loop is not None and name in self.loop.variables:
             raise error("F171", span, name=name, kind="loop variable", hint=None)
-        kind = self.unit.tensor_type(t.type) if t.type is not None else None
+        kind = tensor_type(self.unit, t.type) if t.type is not None else None
         return Target("value", name, span, kind)
 
     def stored(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tlang.elaborate import indices
 from tlang.elaborate.comprehension import comprehension
+from tlang.elaborate.declared import dimension, tensor_type
 from tlang.elaborate.fitting import Fitter
 from tlang.elaborate.scope import (
     KIND,
@@ -28,8 +29,8 @@ from tlang.elaborate.scope import (
     UnitDef,
     ValueDef,
     cycle_error,
-    trampoline,
 )
+from tlang.elaborate.trampoline import trampoline
 from tlang.elaborate.values import (
     CONSTANTS,
     Dynamic,
@@ -182,7 +183,7 @@ class Elaborator(Fitter):
             return (yield self.definition(found, e.span, scope))
         unit = scope.unit
         if e.id in unit.dims:
-            dim = unit.dimension(e)
+            dim = dimension(unit, e)
             self.read_dims.add(e.id)
             return self.graph.make(OPS["dim"], (), e.span, dim=dim)
         if e.id in CONSTANTS:
@@ -289,7 +290,7 @@ class Elaborator(Fitter):
         """An equation's formula against the type written beside its name."""
         if decl.type is None:
             return made
-        kind = scope.unit.tensor_type(decl.type)
+        kind = tensor_type(scope.unit, decl.type)
         made = self.adapt(made, kind.dtype, decl.value.span)
         self.fit(
             made, kind, decl.value.span, f"`{decl.targets[0].id}`", Label(decl.type.span, "declared here")

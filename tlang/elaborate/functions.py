@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tlang.elaborate.copies import elaborate_copy
+from tlang.elaborate.declared import tensor_type
 from tlang.elaborate.drafts import Draft, Work, apply_holds, check_free, finish_draft, strong
 from tlang.elaborate.expressions import Elaborator
 from tlang.elaborate.givens import apply_givens, given_names
@@ -29,6 +30,7 @@ from tlang.elaborate.scope import (
     TensorDef,
     Unit,
 )
+from tlang.elaborate.trampoline import trampoline
 from tlang.elaborate.values import Record
 from tlang.errors import Label, TlangError, diagnostic, error
 from tlang.graph.node import Node, Param, toposort
@@ -92,7 +94,7 @@ def _params(
             raise error("N108", p.name.span, name=name, labels=[Label(seen[name], "first here")])
         seen[name] = p.name.span
         if p.type is not None:
-            kind = unit.tensor_type(p.type)
+            kind = tensor_type(unit, p.type)
             leaf = el.graph.leaf("tensor", kind, p.span, name=f"{decl.name.id}({name})")
             scope.names[name] = LocalDef(name, p.name.span, leaf)
         else:
@@ -214,8 +216,6 @@ def _new_value(el: Elaborator, c: ast.Update, found: SharedDef, scope: Scope) ->
         ) from None
     if c.place.subs is not None:
         leaf = el.read(el.shared(found, c.place.span), c.place.span, scope)
-        from tlang.elaborate.scope import trampoline
-
         stores = stored(el, "set_at", leaf, value, c.place.subs, c.span, [c.value], scope)
         updated: Node = trampoline(stores)
         return updated

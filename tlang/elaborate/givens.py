@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tlang.elaborate.declared import constant
 from tlang.elaborate.drafts import Work, def_key, key_of, renamer
 from tlang.elaborate.scope import KIND, Def, EquationDef, LocalDef, Scope
 from tlang.elaborate.values import Record
@@ -48,7 +49,7 @@ def apply_givens(work: Work, values: Sequence[tuple[ast.Binding, Def, Node]], co
             raise error("F151", b.target.span, name=text)
         if (
             isinstance(found, EquationDef)
-            and found.scope.unit.constant(found.name) is not None
+            and constant(found.scope.unit, found.name) is not None
             and _is_dimension(found)
         ):
             raise error("F151", b.target.span, name=text)

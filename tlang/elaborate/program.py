@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tlang.elaborate import functions
+from tlang.elaborate.collecting import Collected, collect, is_declaration
 from tlang.elaborate.drafts import Draft, finish
 from tlang.elaborate.expressions import Elaborator
 from tlang.elaborate.scope import (
-    Collected,
     EquationDef,
     FunctionDef,
     RandomDef,
@@ -19,9 +19,7 @@ from tlang.elaborate.scope import (
     Unit,
     UnitDef,
     ValueDef,
-    collect,
     cycle_error,
-    is_declaration,
 )
 from tlang.elaborate.values import BUILTINS, Dynamic
 from tlang.errors import Diagnostic, TlangError, error

@@ -11,7 +11,8 @@ from tlang.elaborate import inlining
 from tlang.elaborate.arguments import listed
 from tlang.elaborate.derivatives import inline_scope
 from tlang.elaborate.options import signature
-from tlang.elaborate.scope import KIND, FunctionDef, Scope, TemplateDef, trampoline
+from tlang.elaborate.scope import KIND, FunctionDef, Scope, TemplateDef
+from tlang.elaborate.trampoline import trampoline
 from tlang.elaborate.values import Record, as_dim, is_builtin, plain_const, short
 from tlang.errors import Label, TlangError, did_you_mean, error
 from tlang.graph.node import OPS, Node, toposort

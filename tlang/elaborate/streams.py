@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tlang.elaborate.arguments import bind
+from tlang.elaborate.declared import integer_value
 from tlang.elaborate.scope import RandomDef, StreamDef
 from tlang.errors import error
 from tlang.syntax import ast
@@ -23,7 +24,7 @@ def stream_seed(found: StreamDef) -> tuple[str, int]:
         if value.func.id not in GENERATORS:
             raise error("F190", value.func.span, name=value.func.id)
         bound = bind(value, f"`{value.func.id}`", ("seed",), ("seed",))
-        seed = found.unit.integer_value(bound["seed"].value)
+        seed = integer_value(found.unit, bound["seed"].value)
         if seed is None:
             raise error("F191", bound["seed"].span)
         if not -(2**63) <= seed < 2**64:

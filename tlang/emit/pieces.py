@@ -1,4 +1,4 @@
-"""What kernels are made of in LLVM: kinds of values, and the functions that every text finds.
+"""The functions that every text of kernels finds, as LLVM.
 
 A piece is a function of a translation under way and of its arguments; it writes what is needed there and
 gives the result. For real arguments that are float32 or float64: where one is float32 the others are
@@ -27,104 +27,24 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
-if TYPE_CHECKING:
-    from tlang.emit.llvm import _Function as Function
-
-
-class LowerError(Exception):
-    """A text that is not one of kernels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The kind of a place of elements."""
-
-    element: str
-
-
-#: What a value is: a dtype by NumPy's name, a pointer, or a tuple.
-Kind: TypeAlias = "str | Pointer | tuple[Kind, ...]"
-BOOL, I32, I64, F32, F64 = "bool", "int32", "int64", "float32", "float64"
-#: Dtypes and their types in LLVM.
-LLVM = {
-    BOOL: "i1",
-    **{f"{sign}int{bits}": f"i{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    F32: "float",
-    F64: "double",
-}
-#: Dtypes and what lies in memory for them.
-POINTEES = {**{name: name for name in LLVM}, BOOL: "uint8"}
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A value: its kind, its name or text, its number if it is constant, its parts if it is a tuple.
-
-    A plain literal is `weak`: a float beside float32 is one of float32.
-    """
-
-    kind: Kind
-    text: str
-    number: float | None = None
-    parts: tuple[Value, ...] = ()
-    weak: bool = False
-
-
-def llvm(kind: Kind) -> str:
-    """The type in LLVM."""
-    if isinstance(kind, Pointer):
-        return "ptr"
-    if isinstance(kind, tuple):
-        return "{" + ", ".join(llvm(k) for k in kind) + "}"
-    return LLVM[kind]
-
-
-def is_float(kind: str) -> bool:
-    """Whether a kind is one of real numbers."""
-    return kind in (F32, F64)
-
-
-def is_signed(kind: str) -> bool:
-    """Whether a kind is one of integers with a sign."""
-    return kind.startswith("int")
-
-
-def constant(kind: Kind, number: float) -> Value:
-    """A literal of a kind; integers wrap, floats are rounded."""
-    assert isinstance(kind, str)
-    if kind == BOOL:
-        return Value(kind, "true" if number else "false", bool(number))
-    if is_float(kind):
-        real = float(number)
-        if kind == F32:
-            try:
-                real = struct.unpack("<f", struct.pack("<f", real))[0]
-            except OverflowError:
-                real = float("inf") if real > 0 else float("-inf")
-        return Value(kind, "0x" + struct.pack(">d", real).hex().upper(), real)
-    bits = int(kind.lstrip("uint"))
-    whole = int(number) % 2**bits
-    if is_signed(kind) and whole >= 2 ** (bits - 1):
-        whole -= 2**bits
-    return Value(kind, str(whole), whole)
-
-
-def conversion(was: str, kind: str) -> str:
-    """The instruction that converts between two kinds of numbers, none of them the target bool."""
-    if is_float(was) and is_float(kind):
-        return "fpext" if kind == F64 else "fptrunc"
-    if is_float(was):
-        return "fptosi" if is_signed(kind) else "fptoui"
-    if is_float(kind):
-        return "sitofp" if is_signed(was) else "uitofp"
-    old, new = (int(LLVM[k][1:]) for k in (was, kind))
-    if old == new:
-        return "bitcast"
-    if new < old:
-        return "trunc"
-    return "sext" if is_signed(was) else "zext"
+from tlang.emit.instructions import Instructions
+from tlang.emit.kinds import (
+    BOOL,
+    F32,
+    F64,
+    I32,
+    I64,
+    LLVM,
+    Kind,
+    LowerError,
+    Pointer,
+    Value,
+    constant,
+    is_float,
+    is_signed,
+    llvm,
+)
 
 
 def division(symbol: str, kind: str, floor: bool) -> str:
@@ -188,7 +108,7 @@ _LAYOUTS = {
 _SUFFIX = {F64: "f64", F32: "f32"}
 
 
-def _alike(f: Function, args: Sequence[Value]) -> list[Value]:
+def _alike(f: Instructions, args: Sequence[Value]) -> list[Value]:
     """Real arguments of one kind."""
     flat = [k for a in args for k in (a.parts or (a,))]
     kind = F32 if any(a.kind == F32 for a in flat) else F64
@@ -204,10 +124,10 @@ def _wanted(found: Value | None) -> Value:
     return found
 
 
-def _intrinsic(name: str) -> Callable[[Function, Sequence[Value]], Value]:
+def _intrinsic(name: str) -> Callable[[Instructions, Sequence[Value]], Value]:
     """A function of LLVM's own of real numbers."""
 
-    def piece(f: Function, args: Sequence[Value]) -> Value:
+    def piece(f: Instructions, args: Sequence[Value]) -> Value:
         given = _alike(f, args)
         kind = str(given[0].kind)
         return _wanted(f.external(f"llvm.{name}.{_SUFFIX[kind]}", kind, given))
@@ -215,10 +135,10 @@ def _intrinsic(name: str) -> Callable[[Function, Sequence[Value]], Value]:
     return piece
 
 
-def _library(name: str) -> Callable[[Function, Sequence[Value]], Value]:
+def _library(name: str) -> Callable[[Instructions, Sequence[Value]], Value]:
     """A function of the C library of real numbers."""
 
-    def piece(f: Function, args: Sequence[Value]) -> Value:
+    def piece(f: Instructions, args: Sequence[Value]) -> Value:
         given = _alike(f, args)
         kind = str(given[0].kind)
         return _wanted(f.external(name + ("f" if kind == F32 else ""), kind, given))
@@ -226,7 +146,7 @@ def _library(name: str) -> Callable[[Function, Sequence[Value]], Value]:
     return piece
 
 
-def _polynomial(f: Function, args: Sequence[Value]) -> Value:
+def _polynomial(f: Instructions, args: Sequence[Value]) -> Value:
     x, c = _alike(f, args)
     *rest, value = c.parts
     for part in reversed(rest):
@@ -234,22 +154,22 @@ def _polynomial(f: Function, args: Sequence[Value]) -> Value:
     return value
 
 
-def _select(f: Function, args: Sequence[Value]) -> Value:
+def _select(f: Instructions, args: Sequence[Value]) -> Value:
     condition = f.convert(args[0], BOOL)
     x, y = _alike(f, args[1:])
     return f.let(x.kind, f"select i1 {condition.text}, {f.operand(x)}, {f.operand(y)}")
 
 
-def _bits(f: Function, x: Value) -> Value:
+def _bits(f: Instructions, x: Value) -> Value:
     word = _LAYOUTS[str(x.kind)].word
     return f.let(word, f"bitcast {f.operand(x)} to {LLVM[word]}")
 
 
-def _number(f: Function, bits: Value, kind: Kind) -> Value:
+def _number(f: Instructions, bits: Value, kind: Kind) -> Value:
     return f.let(kind, f"bitcast {f.operand(bits)} to {llvm(kind)}")
 
 
-def _power(f: Function, args: Sequence[Value]) -> Value:
+def _power(f: Instructions, args: Sequence[Value]) -> Value:
     n, d = _alike(f, args)
     at = _LAYOUTS[str(n.kind)]
     word = LLVM[at.word]
@@ -259,7 +179,7 @@ def _power(f: Function, args: Sequence[Value]) -> Value:
     return _number(f, f.let(at.word, f"shl {word} {e.text}, {at.digits}"), n.kind)
 
 
-def _negated(f: Function, args: Sequence[Value]) -> Value:
+def _negated(f: Instructions, args: Sequence[Value]) -> Value:
     x, n = _alike(f, args)
     at = _LAYOUTS[str(n.kind)]
     word = LLVM[at.word]
@@ -267,7 +187,7 @@ def _negated(f: Function, args: Sequence[Value]) -> Value:
     return _number(f, f.let(at.word, f"xor {word} {_bits(f, x).text}, {sign.text}"), x.kind)
 
 
-def _split(f: Function, args: Sequence[Value]) -> Value:
+def _split(f: Instructions, args: Sequence[Value]) -> Value:
     (x,) = _alike(f, args)
     kind = str(x.kind)
     at = _LAYOUTS[kind]
@@ -283,7 +203,7 @@ def _split(f: Function, args: Sequence[Value]) -> Value:
     return Value((kind, kind), "", parts=(m, k))
 
 
-def _abs(f: Function, args: Sequence[Value]) -> Value:
+def _abs(f: Instructions, args: Sequence[Value]) -> Value:
     (x,) = args
     kind = str(x.kind)
     if is_float(kind):
@@ -294,22 +214,22 @@ def _abs(f: Function, args: Sequence[Value]) -> Value:
     return _wanted(f.external(f"llvm.abs.{word}", kind, [x, constant(BOOL, False)]))
 
 
-def _finite(f: Function, args: Sequence[Value]) -> Value:
+def _finite(f: Instructions, args: Sequence[Value]) -> Value:
     return _magnitude(f, args, "olt")
 
 
-def _infinite(f: Function, args: Sequence[Value]) -> Value:
+def _infinite(f: Instructions, args: Sequence[Value]) -> Value:
     return _magnitude(f, args, "oeq")
 
 
-def _magnitude(f: Function, args: Sequence[Value], how: str) -> Value:
+def _magnitude(f: Instructions, args: Sequence[Value], how: str) -> Value:
     """How the magnitude of a number compares to infinity."""
     (x,) = [f.as_real(a) for a in args]
     size = _intrinsic("fabs")(f, [x])
     return f.let(BOOL, f"fcmp {how} {f.operand(size)}, {constant(size.kind, float('inf')).text}")
 
 
-def _nan(f: Function, args: Sequence[Value]) -> Value:
+def _nan(f: Instructions, args: Sequence[Value]) -> Value:
     (x,) = [f.as_real(a) for a in args]
     return f.let(BOOL, f"fcmp uno {f.operand(x)}, {x.text}")
 
@@ -317,10 +237,10 @@ def _nan(f: Function, args: Sequence[Value]) -> Value:
 # ---------------------------------------------------------------- integers, threads, other code
 
 
-def _extreme(name: str) -> Callable[[Function, Sequence[Value]], Value]:
+def _extreme(name: str) -> Callable[[Instructions, Sequence[Value]], Value]:
     """The least or the greatest of integers."""
 
-    def piece(f: Function, args: Sequence[Value]) -> Value:
+    def piece(f: Instructions, args: Sequence[Value]) -> Value:
         found, *rest = args
         for other in rest:
             x, y = f.common(found, other)
@@ -368,27 +288,27 @@ done:
 declare i32 @usleep(i32)"""
 
 
-def _barrier(f: Function, args: Sequence[Value]) -> None:
-    f.module.declare("barrier", _BARRIER)
+def _barrier(f: Instructions, args: Sequence[Value]) -> None:
+    f.declare("barrier", _BARRIER)
     f.called("barrier", None, args)
 
 
-def _invoke(f: Function, args: Sequence[Value]) -> Value:
+def _invoke(f: Instructions, args: Sequence[Value]) -> Value:
     entry, *rest = [f.convert(a, I64) for a in args]
     code = f.let(Pointer(I64), f"inttoptr {f.operand(entry)} to ptr")
     return f.let(I64, f"call i64 {code.text}({', '.join(f.operand(a) for a in rest)})")
 
 
-def _clock(f: Function, args: Sequence[Value]) -> None:
+def _clock(f: Instructions, args: Sequence[Value]) -> None:
     f.called("tlang_clock", None, [f.convert(args[0], I64)])
 
 
-def _gemm(kind: str) -> Callable[[Function, Sequence[Value]], None]:
+def _gemm(kind: str) -> Callable[[Instructions, Sequence[Value]], None]:
     """`cblas_?gemm`: three words of 32 bits, sizes, and real numbers among addresses."""
     kinds = [I32] * 3 + [I64] * 3 + [kind, I64, I64, I64, I64, kind, I64, I64]
     symbol = {F64: "tlang_dgemm", F32: "tlang_sgemm"}[kind]
 
-    def piece(f: Function, args: Sequence[Value]) -> None:
+    def piece(f: Instructions, args: Sequence[Value]) -> None:
         f.external(symbol, None, [f.convert(a, k) for a, k in zip(args, kinds, strict=True)])
 
     return piece
@@ -402,7 +322,7 @@ _LIBRARY = {
     **{f"a{name}": f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "tan2")},
 }
 #: What every text finds, by the name that it uses.
-PIECES: Mapping[str, Callable[[Function, Sequence[Value]], Value | None]] = {
+PIECES: Mapping[str, Callable[[Instructions, Sequence[Value]], Value | None]] = {
     **{f"math.{name}": _library(symbol) for name, symbol in _LIBRARY.items()},
     "np.cbrt": _library("cbrt"),
     "math.sqrt": _intrinsic("sqrt"),

@@ -6,13 +6,10 @@ import math
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
 
 from tlang.elaborate.plans import Evaluation
+from tlang.run.evaluation import Evaluator
 from tlang.source import Span
-
-if TYPE_CHECKING:
-    from tlang.run.session import Session
 
 #: How narrow the confidence interval must be, as a part of the median, for a measurement to end early.
 TIGHT = 0.02
@@ -39,21 +36,22 @@ class Measurement:
         return f"bench {self.text}: {_unit(self.median)} ({interval}, {self.runs} runs)"
 
 
-def measure(session: Session, e: Evaluation, span: Span) -> Measurement:
-    """Evaluates once for warm-up, then until the interval is tight, or for `session.bench_seconds`."""
-    shared, states = session.shared, dict(session.streams.states)
+def measure(evaluator: Evaluator, e: Evaluation, span: Span, seconds: float) -> Measurement:
+    """Evaluates once for warm-up, then until the interval is tight, or for so many seconds."""
+    store = evaluator.store
+    shared, states = store.shared, dict(store.streams.states)
     times: list[float] = []
     try:
         start = time.perf_counter()
-        session.evaluate(e)
+        evaluator.evaluate(e)
         first = time.perf_counter() - start
-        end = time.perf_counter() + session.bench_seconds
+        end = time.perf_counter() + seconds
         while len(times) < FEWEST or (time.perf_counter() < end and not _is_done(times)):
             start = time.perf_counter()
-            session.evaluate(e)
+            evaluator.evaluate(e)
             times.append(time.perf_counter() - start)
     finally:
-        session.shared, session.streams.states = shared, states
+        store.commit(shared, states)
     low, high = _interval(times)
     middle = median(times)
     text = " ".join(span.text.split()).removeprefix("bench ")

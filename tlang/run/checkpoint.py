@@ -9,21 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tlang.elaborate.program import AT
 from tlang.elaborate.scope import RandomDef, SharedDef
-from tlang.errors import TlangError
+from tlang.errors import TlangError, error
 from tlang.graph.node import Graph, Node
 from tlang.interpret import bind_sizes
 from tlang.run.rng import Mt19937State, PhiloxState, State
+from tlang.run.store import Store, type_of
 from tlang.source import Span
-from tlang.types import FROM_NUMPY, Dim, Tensor
-
-if TYPE_CHECKING:
-    from tlang.run.session import Session
 
 Array = Any
 FORMAT = 1
@@ -75,18 +72,26 @@ def state_from_array(array: Array) -> State | None:
 # ---------------------------------------------------------------- writing
 
 
-def checkpoint(session: Session, span: Span | None) -> Checkpoint:
+def save(store: Store, path: str, span: Span | None = None, shown: str | None = None) -> None:
+    """Writes all shared values and the states of all streams to a file."""
+    from tlang.run import data
+
+    arrays, note = to_arrays(checkpoint(store, span))
+    data.write(path, arrays, span, shown=shown, note=note)
+
+
+def checkpoint(store: Store, span: Span | None) -> Checkpoint:
     """The state of a program now. A shared value without a value is an error (R150)."""
-    shared = {d.key: session.shared_value(d.key, span) for d in definitions(session, SharedDef)}
-    streams = session.streams
+    shared = {d.key: store.shared_value(d.key, span) for d in definitions(store, SharedDef)}
+    streams = store.streams
     states = dict(streams.states)
-    states |= {d.key: streams.state(d.key) for d in definitions(session, RandomDef)}
+    states |= {d.key: streams.state(d.key) for d in definitions(store, RandomDef)}
     return Checkpoint(shared, states, dict(streams.seeds), streams.default_seed)
 
 
-def definitions(session: Session, kind: type[Any]) -> Iterator[Any]:
+def definitions(store: Store, kind: type[Any]) -> Iterator[Any]:
     """The definitions of a kind, of all files of a program."""
-    for unit in session.program.all_units():
+    for unit in store.program.all_units():
         yield from (d for d in unit.scope.names.values() if isinstance(d, kind))
 
 
@@ -96,7 +101,7 @@ def to_arrays(found: Checkpoint) -> tuple[list[tuple[str, Array]], str]:
     arrays += [(f"~{key}", state_to_array(state)) for key, state in found.states.items()]
     note = {
         "tlang": FORMAT,
-        "shared": {key: str(_type_of(value)) for key, value in found.shared.items()},
+        "shared": {key: str(type_of(value)) for key, value in found.shared.items()},
         "streams": {key: state.generator for key, state in found.states.items()},
         "seeds": dict(found.seeds),
         "seed": found.default_seed,
@@ -104,11 +109,23 @@ def to_arrays(found: Checkpoint) -> tuple[list[tuple[str, Array]], str]:
     return arrays, json.dumps(note, indent=1)
 
 
-def _type_of(value: Array) -> Tensor:
-    return Tensor(FROM_NUMPY[np.asarray(value).dtype.name], tuple(map(Dim, np.shape(value))))
-
-
 # ---------------------------------------------------------------- reading
+
+
+def load(store: Store, path: str, span: Span | None = None, shown: str | None = None) -> None:
+    """Gives the program the state that a file holds, if it is one of this program; all at once."""
+    from tlang.run import data
+
+    arrays, note = data.read_all(path, span, shown=shown)
+    if not note:
+        raise error("D120", span, path=shown or path, what="it holds arrays alone")
+    try:
+        found = from_arrays(arrays, note)
+        require_fit(store, found)
+    except Unfit as e:
+        raise error("D120", span, path=shown or path, what=str(e)) from None
+    streams = store.streams.restored(found.states, found.seeds, found.default_seed)
+    store.shared, store.streams = {**store.shared, **found.shared}, streams
 
 
 def from_arrays(arrays: Mapping[str, Array], note: str) -> Checkpoint:
@@ -130,25 +147,25 @@ def from_arrays(arrays: Mapping[str, Array], note: str) -> Checkpoint:
     return Checkpoint({key: v[()] for key, v in shared.items()}, whole, seeds, default)
 
 
-def require_fit(session: Session, found: Checkpoint) -> None:
+def require_fit(store: Store, found: Checkpoint) -> None:
     """Raises `Unfit` unless names, types and generators are those of the program.
 
     Sizes are checked together: a dimension that several shared values name is one size.
     """
-    shared = {d.key: d for d in definitions(session, SharedDef)}
-    random = {d.key: d for d in definitions(session, RandomDef)}
+    shared = {d.key: d for d in definitions(store, SharedDef)}
+    random = {d.key: d for d in definitions(store, RandomDef)}
     _require_names("shared value", shared, found.shared)
-    named = session.program.random_def
+    named = store.program.random_def
     drawn = {key for key in found.states if key not in random and (AT in key or named(key) is None)}
     _require_names("random variable", random, {k: s for k, s in found.states.items() if k not in drawn})
     for key in random:
-        here, there = session.streams.state(key).generator, found.states[key].generator
+        here, there = store.streams.state(key).generator, found.states[key].generator
         if here != there:
             raise Unfit(f"`{key}` draws from {here} here, from {there} there")
     leaves: list[tuple[str, Node, tuple[int, ...]]] = []
     for key, d in shared.items():
-        have = _type_of(found.shared[key])
-        kind = session.program.shared_type(d, d.span)
+        have = type_of(found.shared[key])
+        kind = store.program.shared_type(d, d.span)
         sizes = zip(kind.shape, have.shape, strict=False)
         fits = have.dtype is kind.dtype and have.rank == kind.rank
         if not fits or any(want.is_const and want != size for want, size in sizes):

@@ -18,25 +18,24 @@ import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tlang.emit.text import STATUS
 from tlang.graph.node import Function
+from tlang.interpret import Tape
 from tlang.run.build import Unfit, address, aligned
 from tlang.run.fastplan import CallPlan, Result, plan_call
 from tlang.run.objects import ObjectError, assemble
-
-if TYPE_CHECKING:
-    from tlang.run.session import Session
+from tlang.run.store import Store
 
 Array = Any
 #: Where objects keep what: the type of any, the value of a scalar, and parts of an array.
 TYPE, VALUE, DATA, RANK, SHAPE, DTYPE, ARRAY_FLAGS = 8, 16, 16, 24, 32, 56, 64
 #: An array in rows without gaps, and aligned.
 CARRAY = 0x101
-#: The references to a shared array while only the session has it: its own and that of the call.
+#: The references to a shared array while only the store has it: its own and that of the call.
 OWN_REFERENCES = 2
 #: Results of so many bytes begin at a multiple of `ALIGNMENT`; for less it costs more than it gains.
 ALIGNED = 1 << 18
@@ -60,13 +59,16 @@ class _Method(ctypes.Structure):
 _METHODS: list[_Method] = []
 
 
-def fast_call(session: Session, function: Function, values: Mapping[str, Array]) -> Any:
-    """A function of C for arguments like `values`. Raises `Unfit` where only the usual call serves."""
+def fast_call(store: Store, tape: Tape, epoch: Array, function: Function, values: Mapping[str, Array]) -> Any:
+    """A function of C for arguments like `values`. Raises `Unfit` where only the usual call serves.
+
+    When `epoch` has another number than now, the function may be another one: the usual call answers.
+    """
     if not _is_known():
         raise Unfit
-    plan = plan_call(session, function, values)
+    plan = plan_call(store, tape, function, values)
     text = _Text()
-    _write(text, plan)
+    _write(text, plan, epoch)
     symbol = f"tlang_call{len(_METHODS)}"
     try:
         start = assemble(text.whole(symbol), symbol)
@@ -243,14 +245,13 @@ class _Text:
         return self.let(f"phi ptr [{first}, %{a}x], [{second}, %{b}x]")
 
 
-def _write(text: _Text, plan: CallPlan) -> None:
+def _write(text: _Text, plan: CallPlan, epoch: Array) -> None:
     """The steps of a call."""
-    session, table = plan.session, plan.frame.table
+    table = plan.frame.table
     busy = np.zeros(1, np.int64)
     text.lines.append(f"%busy = getelementptr i8, {text.cell(busy)}, i64 0")
     text.equal("i64", "%n", plan.count, "away")
-    epoch = text.let(f"load i64, {text.cell(session.epoch)}")
-    text.equal("i64", epoch, int(session.epoch[0]), "away")
+    text.equal("i64", text.let(f"load i64, {text.cell(epoch)}"), int(epoch[0]), "away")
     text.equal("i64", text.let("load i64, ptr %busy"), 0, "away")
     text.store("i64 1", "ptr %busy")
     for s in plan.scalars:
@@ -264,7 +265,7 @@ def _write(text: _Text, plan: CallPlan) -> None:
     shared = ""
     if plan.state or plan.updates:
         name = text.thing(sys.intern("shared"))
-        shared = text.made(text.call("PyObject_GetAttr", text.thing(session), name))
+        shared = text.made(text.call("PyObject_GetAttr", text.thing(plan.store), name))
     for v in plan.state:
         x = text.call("PyDict_GetItem", f"ptr {shared}", text.thing(v.name))
         text.need(text.let(f"icmp ne ptr {x}, null"))

@@ -6,16 +6,14 @@ import math
 from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tlang.graph.node import Function, Node
-from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
+from tlang.interpret import Sizes, Tape, bind_sizes, constant, leaf_name
 from tlang.run.build import CompiledTape, Segment, Unfit, address
-
-if TYPE_CHECKING:
-    from tlang.run.session import Session
+from tlang.run.store import Store
 
 Array = Any
 #: The work of a call, in elements times their cost, above which other threads of Python may run meanwhile.
@@ -71,7 +69,7 @@ class Result:
 class CallPlan:
     """What a call does. The first `outputs` results are for the caller, the others for `updates`."""
 
-    session: Session
+    store: Store
     frame: Any
     entry: Any
     count: int
@@ -86,9 +84,8 @@ class CallPlan:
     held: list[Any]
 
 
-def plan_call(session: Session, function: Function, values: Mapping[str, Array]) -> CallPlan:
+def plan_call(store: Store, tape: Tape, function: Function, values: Mapping[str, Array]) -> CallPlan:
     """The plan of calls with arguments like `values`. Raises `Unfit` where only the usual call serves."""
-    tape = session.tape(function)
     if not isinstance(tape, CompiledTape) or not tape.native or len(tape.segments) != 1:
         raise Unfit
     if function.advances or len(values) != len(function.params):
@@ -97,7 +94,7 @@ def plan_call(session: Session, function: Function, values: Mapping[str, Array])
 
     def value(leaf: Node) -> Array:
         if leaf.op.name == "shared":
-            return session.shared_value(leaf.attr("name"), None)
+            return store.shared_value(leaf.attr("name"), None)
         for p in function.params:
             if p.node.attr("name") == leaf.attr("name"):
                 return values[p.name]
@@ -142,7 +139,7 @@ def plan_call(session: Session, function: Function, values: Mapping[str, Array])
         make: Any = namedtuple
         record = make(function.name, function.fields, rename=True)
     return CallPlan(
-        session=session,
+        store=store,
         frame=frame,
         entry=segment.entry,
         count=len(function.params),

@@ -1,4 +1,4 @@
-"""Reading program files."""
+"""Where the files of a program lie, and reading those of programs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ def imported(path: str, importer: str | None) -> str:
 
     `importer` is the path of the program, None for text without a file: then of the working directory.
     """
-    if path.startswith("std/"):
-        return str(PACKAGE / path)
-    return os.path.join(os.path.dirname(importer), path) if importer is not None else path
+    return str(PACKAGE / path) if path.startswith("std/") else beside(path, importer)
+
+
+def beside(path: str, program: str | None) -> str:
+    """Where a file lies that a program names: relative to its own path, or to the working directory."""
+    return os.path.join(os.path.dirname(program), path) if program is not None else path
 
 
 def read_source(shown: str, path: str, span: Span | None = None) -> Source:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from tlang.emit.kinds import LowerError
 from tlang.emit.llvm import PREFIX, lowered, parameters
-from tlang.emit.pieces import LowerError
 
 _CTYPES: dict[str, Any] = {"int64": ctypes.c_int64, "float64": ctypes.c_double}
 #: LLVM's level of optimisation: the third takes half as long again, and no kernel is faster for it.

@@ -16,10 +16,10 @@ def run_benchmarks(
 ) -> list[Measurement]:
     """Runs a program without its output; what its `bench` lines measured."""
     session = Session(source, seed=seed, unused=unused, backend=backend, write=lambda text: None)
-    session.use_threads(threads)
-    session.bench_seconds = seconds
+    session.backends.use_threads(threads)
+    session.executor.bench_seconds = seconds
     session.run(session.declare(parse(source)))
-    return session.measurements
+    return session.executor.measurements
 
 
 def report(found: list[Measurement]) -> str:

@@ -219,12 +219,12 @@ def _run(options: argparse.Namespace) -> int:
             Source("<text>", options.text, first.path if first else None, first.stem if first else "main")
         )
     session = Session(texts[0], seed=options.seed, unused=options.unused, backend=options.backend)
-    session.use_threads(options.threads)
+    session.backends.use_threads(options.threads)
     if options.check_finite:
-        session.check_finite()
+        session.backends.check_finite()
     from tlang.tools.progress import progress_for
 
-    session.progress = progress_for(options.progress)
+    session.loops.progress = progress_for(options.progress)
     with contextlib.ExitStack() as stack:
         timed: Any = lambda name: contextlib.nullcontext()  # noqa: E731
         if options.profile:
@@ -232,7 +232,7 @@ def _run(options: argparse.Namespace) -> int:
 
             profile = stack.enter_context(profiled())
             if not options.check_finite:
-                session.watch = profile.watch
+                session.backends.watch = profile.watch
             timed = profile.phase
             stack.callback(lambda: (sys.stdout.flush(), print(f"\n{profile}", file=sys.stderr)))
         for k, source in enumerate(texts):

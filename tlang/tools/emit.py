@@ -56,7 +56,7 @@ def stage_of(session: Session, function: Function, stage: str) -> str:
 
     if stage == "graph":
         return "\n".join(_graph(function))
-    roots, reads, state, philox = session.to_compile(function)
+    roots, reads, state, philox = session.backends.to_compile(function)
     both = lower(lower_draws([*roots, *(state or ())], philox))
     steps = fused(both[: len(roots)], None if state is None else both[len(roots) :], reads)
     parts = [_of_steps(f"function {function.name}", steps, stage)]

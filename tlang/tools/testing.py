@@ -240,7 +240,7 @@ class FileTest:
 
     def _command(self, c: ast.Command | ast.SharedDecl, value: Expectation | None) -> None:
         self.printed.clear()
-        self.session.last = None
+        self.session.executor.last = None
         try:
             self.session.command(c)
         except TlangError as e:
@@ -282,10 +282,10 @@ class FileTest:
         if isinstance(c, ast.Set) and len(c.targets) == 1:
             name = c.targets[0].place.target.span.text
             if name in self.session.unit.values:
-                found = self.session.value_of(name)
+                found = self.session.store.value_of(name)
                 return found._asdict() if hasattr(found, "_asdict") else found
-            return self.session.shared.get(name)
-        return self.session.last
+            return self.session.store.shared.get(name)
+        return self.session.executor.last
 
 
 def _shown(actual: Any) -> tuple[Sequence[Any], Sequence[str] | None]:

@@ -66,10 +66,10 @@ def _show(shell: Shell, name: str) -> None:
     decl = getattr(found, "decl", None)
     if decl is not None:
         shell.write(decl.span.text)
-    if isinstance(found, SharedDef) and found.key in session.shared:
-        shell.write(format_one(session.shared[found.key]))
-    elif isinstance(found, ValueDef) and name in session.values:
-        shell.write(format_one(session.values[name]))
+    if isinstance(found, SharedDef) and found.key in session.store.shared:
+        shell.write(format_one(session.store.shared[found.key]))
+    elif isinstance(found, ValueDef) and name in session.store.values:
+        shell.write(format_one(session.store.values[name]))
 
 
 def _stage(stage: str) -> Callable[[Shell, str], None]:
@@ -104,7 +104,7 @@ def _state(shell: Shell, _: str) -> None:
     session = shell.session
     for name, found in session.unit.scope.names.items():
         if isinstance(found, SharedDef):
-            value: Any = session.shared.get(found.key)
+            value: Any = session.store.shared.get(found.key)
             if value is None:
                 text = "has no value yet"
             elif np.size(value) <= 8:
@@ -113,9 +113,9 @@ def _state(shell: Shell, _: str) -> None:
                 text = f"in {np.min(value)} .. {np.max(value)}"
             shell.write(f"shared {name}: {meaning(session, found)} {text}")
         elif isinstance(found, RandomDef):
-            shell.write(f"random {name}: {format_one(session.streams.state(found.key))}")
+            shell.write(f"random {name}: {format_one(session.store.streams.state(found.key))}")
         elif isinstance(found, StreamDef):
-            shell.write(f"stream {name}: seed {session.streams.seed_of(found)}")
+            shell.write(f"stream {name}: seed {session.store.streams.seed_of(found)}")
 
 
 # ---------------------------------------------------------------- time
@@ -137,11 +137,11 @@ def _profile(shell: Shell, text: str) -> bool:
     from tlang.run.profile import profiled
 
     with profiled() as profile:
-        shell.session.watch = profile.watch
+        shell.session.backends.watch = profile.watch
         try:
             going_on = shell.enter(text)
         finally:
-            shell.session.watch = None
+            shell.session.backends.watch = None
         shell.write(str(profile))
     return going_on
 
@@ -179,7 +179,7 @@ def _backend(shell: Shell, name: str) -> None:
         raise error("A112", name="backend", value=name, choices=", ".join(BACKENDS))
     if name:
         shell.backend = name
-        shell.session.set_backend(name)
+        shell.session.backends.use(name)
     shell.write(shell.backend)
 
 

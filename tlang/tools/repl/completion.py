@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tlang.elaborate.declared import constant
 from tlang.elaborate.scope import (
     FunctionDef,
     RandomDef,
@@ -125,8 +126,8 @@ def _names(session: Session, of: tuple[type, ...] = ()) -> Iterator[Candidate]:
 def _dims(session: Session) -> Iterator[Candidate]:
     yield from (Candidate(name, "dimension") for name in session.unit.dims)
     for name in session.unit.scope.names:
-        if session.unit.constant(name) is not None:
-            yield Candidate(name, str(session.unit.constant(name)))
+        if constant(session.unit, name) is not None:
+            yield Candidate(name, str(constant(session.unit, name)))
 
 
 def _builtins() -> Iterator[Candidate]:

@@ -19,7 +19,8 @@ from tlang.syntax import ast
 from tlang.syntax.parse import is_incomplete, parse
 
 if TYPE_CHECKING:
-    from tlang.run.session import Session, Snapshot
+    from tlang.run.session import Session
+    from tlang.run.store import Snapshot
 
 #: Values with more elements are shortened, and shown with their type.
 MANY = 1000
@@ -68,9 +69,9 @@ class Shell:
 
                 source = Source("<repl>", "")
                 made = Session(source, backend=self.backend, write=self.write, **self.options)  # type: ignore[arg-type]
-                made.use_threads(self.threads)
-                made.show = self._show
-                made.progress = progress_for(self.progress)
+                made.backends.use_threads(self.threads)
+                made.executor.show = self._show
+                made.loops.progress = progress_for(self.progress)
                 self._session = made
             return self._session
 
@@ -89,7 +90,7 @@ class Shell:
         from tlang.run.text import format_value
 
         self.write(format_value(items, fields))
-        from tlang.run.session import type_of
+        from tlang.run.store import type_of
 
         large = [x for x in items if getattr(x, "size", 0) > MANY]
         if large:
@@ -135,7 +136,7 @@ class Shell:
     def run(self, source: Source) -> None:
         """Enters the definitions of a text and runs its commands."""
         tree = parse(source)
-        before = self.session.snapshot()
+        before = self.session.store.snapshot()
         try:
             commands = self.session.declare(tree, replace=True)
         except TlangError as e:
@@ -152,15 +153,15 @@ class Shell:
     def _command(self, c: ast.Command | ast.SharedDecl, before: Snapshot) -> None:
         """Runs one line. A shared value that cannot begin anew leaves the old one, and what uses it."""
         session = self.session
-        session.last = _NOTHING
+        session.executor.last = _NOTHING
         try:
             session.command(c)
         except BaseException:
             if isinstance(c, ast.SharedDecl) and any(n.id in before.definitions[0] for n in c.names):
                 session.restore(before)
             raise
-        if session.last is not _NOTHING:
-            self._remember(session.last, c.span)
+        if session.executor.last is not _NOTHING:
+            self._remember(session.executor.last, c.span)
         self._keep(c)
 
     def _remember(self, value: Any, span: Span) -> None:
@@ -168,9 +169,9 @@ class Shell:
         from tlang.elaborate.plans import Target
 
         if isinstance(value, dict):
-            self.session.store_record(Target("value", "_", span), tuple(value), list(value.values()))
+            self.session.store.store_record(Target("value", "_", span), tuple(value), list(value.values()))
         else:
-            self.session.store_value("_", value, None, span)
+            self.session.store.store_value("_", value, None, span)
 
     def _keep(self, s: ast.Statement) -> None:
         """Notes a statement for `:save`, without what it replaces; what only shows something is left out."""

@@ -1,7 +1,4 @@
-"""The state of a running program: shared values, values made by `set`, and random streams.
-
-Arrays are never changed in place, so a copy of a dictionary is a snapshot.
-"""
+"""The random streams of a running program: where each variable is in its numbers."""
 
 from __future__ import annotations
 
