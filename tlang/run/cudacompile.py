@@ -195,6 +195,7 @@ def simulated(text: str, name: str) -> Callable[..., None]:
     kernelapi.FakeCUDAShared.array = _shared_array
     space = load(text + _QUIET.format(name=name))
     space["math"] = cudasim.MATH
+    sys.setswitchinterval(1e-4)  # threads that wait for each other change places often
     run = cuda.jit(space["quiet"])
 
     def launch(grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:

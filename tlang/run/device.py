@@ -155,7 +155,7 @@ class DeviceFrame:
                 args.append(self.status)
             elif isinstance(a, Node | Temporary):
                 kinds.append(f"{kind_of(a.dtype)}*")
-                args.append(self.inner.get(a, a))  # type: ignore[call-overload]
+                args.append(self.inner.get(a, a))
             else:
                 kinds.append("int64")
                 args.append(parts_of(a.of, self.size, self.limits) if isinstance(a, Count) else self.sizes[a])

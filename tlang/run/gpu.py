@@ -103,12 +103,12 @@ def simulated() -> bool:
 
 def threads() -> int:
     """How many threads a block should have."""
-    return 8 if simulated() else 256
+    return 4 if simulated() else 256
 
 
 def most_blocks() -> int:
     """How many blocks a grid should have at most."""
-    return 4 if simulated() else 1024
+    return 3 if simulated() else 1024
 
 
 # ---------------------------------------------------------------- the device
