@@ -14,7 +14,8 @@ from tlang.elaborate.scope import FunctionDef, RandomDef, SharedDef, StreamDef, 
 from tlang.elaborate.values import convert_number
 from tlang.errors import did_you_mean, error
 from tlang.graph.node import Function
-from tlang.run import rng
+from tlang.interpret import on_host
+from tlang.run import BACKENDS, rng
 from tlang.run.checkpoint import state_from_array
 from tlang.run.files import read_source
 from tlang.run.session import Session
@@ -26,7 +27,6 @@ from tlang.types import FROM_NUMPY, DType, Tensor, can_cast_safely
 #: The usual calls after which a function prepares for more calls like the last one, which takes some
 #: milliseconds: ever rarer, since other sizes at every call would cost more than they save.
 FAST_BUILDS = frozenset(8 << k for k in range(8))
-BACKENDS = ("auto", "numpy", "cpu")
 
 
 def compile(
@@ -37,18 +37,22 @@ def compile(
     run: bool = True,
     threads: int = 1,
     check_finite: bool = False,
+    device_arrays: bool = False,
 ) -> Module:
     """A module from program text.
 
-    `backend` is what computes calls: "numpy", "cpu" (compiled kernels), or "auto": NumPy at once,
-    and kernels, which another thread compiles, when there is enough work for them. `unused` ("error",
-    "warn", "ignore") is the policy for unused parameters, `seed` that of the default stream. With
-    `run=False` commands are checked but skipped; a shared value whose initial value needed one raises until
-    it is set. `threads` is how many compiled loops and calls may use; the bits are the same. With
-    `check_finite` the interpreter computes, and an operation that makes a NaN or an infinity of finite
+    `backend` is what computes calls: "numpy", "cpu" (compiled kernels), "cuda" (kernels on a GPU, with
+    the extra of that name), or "auto": NumPy at once, and kernels for the processor, which another thread
+    compiles, when there is enough work for them. With `device_arrays` what functions give stays on the
+    GPU: NumPy takes it as it is, and libraries of the GPU by `__cuda_array_interface__`; so do functions.
+    `unused` ("error", "warn", "ignore") is the policy for unused parameters, `seed` that of the default
+    stream. With `run=False` commands are checked but skipped; a shared value whose initial value needed
+    one raises until it is set. `threads` is how many compiled loops and calls may use; the bits are the
+    same. With `check_finite` the interpreter computes, and an operation that makes a NaN or an infinity
+    of finite
     numbers is an error. Raises `TlangError` for a wrong program.
     """
-    return _module(Source("<text>", text), backend, unused, seed, run, threads, check_finite)
+    return _module(Source("<text>", text), backend, unused, seed, run, threads, check_finite, device_arrays)
 
 
 def load(
@@ -59,14 +63,22 @@ def load(
     run: bool = True,
     threads: int = 1,
     check_finite: bool = False,
+    device_arrays: bool = False,
 ) -> Module:
     """A module from a file; see `compile`."""
     name = os.fspath(path)
-    return _module(read_source(name, name), backend, unused, seed, run, threads, check_finite)
+    return _module(read_source(name, name), backend, unused, seed, run, threads, check_finite, device_arrays)
 
 
 def _module(
-    source: Source, backend: str, unused: str, seed: int, run: bool, threads: int, check_finite: bool
+    source: Source,
+    backend: str,
+    unused: str,
+    seed: int,
+    run: bool,
+    threads: int,
+    check_finite: bool,
+    device_arrays: bool,
 ) -> Module:
     _choice("backend", backend, BACKENDS)
     _choice("unused", unused, ("error", "warn", "ignore"))
@@ -74,6 +86,7 @@ def _module(
         raise error("A112", name="threads", value=threads, choices="1 to 256")
     session = Session(source, seed=seed, unused=unused, backend=backend)
     session.backends.use_threads(threads)
+    session.backends.device_arrays = device_arrays
     if check_finite:
         session.backends.check_finite()
     commands = session.declare(parse(source))
@@ -218,6 +231,8 @@ class FunctionHandle:
             self._fast = self._session.backends.fast(function, values)
         if results is None or not function.outputs:
             return None
+        if not self._session.backends.device_arrays:
+            results = tuple(map(on_host, results))
         if function.fields is None:
             return results[0]
         return namedtuple(function.name, function.fields, rename=True)(*results)
@@ -332,6 +347,7 @@ def _result(items: Any, fields: tuple[str, ...] | None, name: str) -> Any:
 
 def _copied(value: Any) -> Any:
     """An array of its own, a NumPy scalar, or a state, which never changes."""
+    value = on_host(value)
     return np.array(value)[()] if isinstance(value, np.ndarray | np.generic) else value
 
 

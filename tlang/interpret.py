@@ -225,6 +225,25 @@ class Tape:
         return [slots[r] for r in self.roots]
 
 
+class HostTape(Tape):
+    """A tape for leaves that may lie on a device: those that an operation reads are fetched."""
+
+    def execute(
+        self, slots: list[Array], draw: Draw, sizes: Sizes, watch: Watch | None = None
+    ) -> list[Array]:
+        """The roots' values; a root that is a leaf stays where it is."""
+        read = {x for _, inputs, *_ in self.steps for x in inputs}
+        for i in read:
+            slots[i] = on_host(slots[i])
+        return super().execute(slots, draw, sizes, watch)
+
+
+def on_host(value: Any) -> Any:
+    """A value for NumPy: what lies on a device is fetched."""
+    fetch = getattr(value, "host", None)
+    return value if fetch is None else fetch()
+
+
 class Steps:
     """The steps of a recurrence: its body as a tape, over values that change from step to step."""
 

@@ -1,7 +1,8 @@
-"""Which backend computes what: NumPy, or code that is compiled for the processor.
+"""Which backend computes what: NumPy, or code that is compiled for the processor or for a GPU.
 
 Whatever computes a function is a :class:`tlang.interpret.Tape`. The backend "numpy" has no other, "cpu" has
-compiled ones, and with "auto" NumPy answers until a tier says that compiled code is worth it.
+compiled ones, and with "auto" NumPy answers until a tier says that compiled code is worth it. What "cuda"
+computes stays on the device until somebody looks at it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlang.graph.node import Function, Node, toposort
-from tlang.interpret import Draw, Leaf, Tape, Watch
+from tlang.interpret import Draw, HostTape, Leaf, Tape, Watch
 from tlang.run import rng
 from tlang.run.store import Store
 
@@ -27,24 +28,31 @@ Array = Any
 class Backends:
     """What computes the functions and the loops of a program, made when first used.
 
-    `epoch` counts how often all of it was forgotten; `watch` sees every operation of the interpreter.
+    `epoch` counts how often all of it was forgotten; `watch` sees every operation of the interpreter. With
+    `device_arrays` callers from Python get what lies on the device as it is.
     """
 
     def __init__(self, store: Store, name: str) -> None:
         self.store = store
-        self.name = name
         self.threads = 1
         self.watch: Watch | None = None
+        self.device_arrays = False
         self.epoch = np.zeros(1, np.int64)
         self._calls: dict[Function, Tape] = {}
         self._compiled: dict[Function, CompiledTape] = {}
         self._loop_tapes: dict[object, Tape] = {}
         self._tiers: dict[object, Tier[Any]] = {}
+        self.name = ""
+        self.use(name)
 
     # ------------------------------------------------------------ choices
 
     def use(self, name: str) -> None:
-        """Lets another backend compute from now on."""
+        """Lets another backend compute from now on. Raises a coded error for "cuda" without a GPU."""
+        if name == "cuda":
+            from tlang.run.gpu import require
+
+            require()
         self.name = name
         self.forget()
 
@@ -91,6 +99,10 @@ class Backends:
         if tape is None:
             if self.name == "cpu":
                 tape = self.compiled(function)
+            elif self.name == "cuda":
+                from tlang.run.device import DeviceTape
+
+                tape = DeviceTape(*self.to_compile(function))
             else:
                 tape = Tape(function.roots(), _leaves_of(function))
             self._calls[function] = tape
@@ -134,6 +146,18 @@ class Backends:
             philox,
         )
 
+    def plain(self, roots: Sequence[Node], reads: Sequence[Node] = ()) -> Tape:
+        """What NumPy computes of an expression outside of functions."""
+        return HostTape(roots, reads) if self.name == "cuda" else Tape(roots, reads)
+
+    def given(self, value: Array) -> Array:
+        """An argument of a caller who may write to it after the call."""
+        if self.name != "cuda":
+            return value
+        from tlang.run.resident import Resident, resident
+
+        return value if isinstance(value, Resident) else resident(value, np.asarray(value).dtype, fixed=False)
+
     def fast(self, function: Function, args: Mapping[str, Array]) -> Any:
         """A quick form of calls like one that has been made; None where there is none."""
         if function not in self._compiled:
@@ -174,7 +198,7 @@ class Backends:
 
     def tier(self, key: object, make: Callable[[], Any]) -> Tier[Any] | None:
         """What watches a loop, or the calls of a function, to let compiled code take over."""
-        if self.name == "numpy":
+        if self.name in ("numpy", "cuda"):
             return None
         found = self._tiers.get(key)
         if found is None:

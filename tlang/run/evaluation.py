@@ -53,6 +53,8 @@ class Evaluator:
         inputs = {
             p.node.attr("name"): args[p.name] if p.name in args else self.default(p) for p in function.params
         }
+        if apart:
+            inputs = {name: self.backends.given(value) for name, value in inputs.items()}
         after: dict[str, rng.State] = {}
 
         def leaf(node: Node) -> Array:
@@ -142,8 +144,8 @@ class Evaluator:
         if tapes is None:
             early = [n for n in e.reads if not (n.op.name == "value" and n.attr("name").startswith("%"))]
             early = [n for n in early if n.op.name != "shared" or n.attr("version") == 0]
-            made = [Tape([e.nodes[i] for i in step.args.values()], early) for step in e.steps]
-            made.append(Tape([e.nodes[i] for i in e.items if isinstance(i, int)], e.reads))
+            made = [self.backends.plain([e.nodes[i] for i in step.args.values()], early) for step in e.steps]
+            made.append(self.backends.plain([e.nodes[i] for i in e.items if isinstance(i, int)], e.reads))
             tapes = self._tapes[id(e)] = (e, made)
         return tapes[1]
 
@@ -161,7 +163,7 @@ class Evaluator:
             name = x.attr("name")
             return (self.store.shared_value if x.op.name == "shared" else self.store.value)(name, x.span)
 
-        return np.asarray(Tape([node], e.reads).run(leaf, _no_draw)[0])
+        return np.asarray(self.backends.plain([node], e.reads).run(leaf, _no_draw)[0])
 
 
 def _apart(results: Sequence[Array], given: Sequence[Array]) -> list[Array]:

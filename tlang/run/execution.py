@@ -13,6 +13,7 @@ from tlang.elaborate.plans import Evaluation
 from tlang.elaborate.scope import RandomDef, SharedDef
 from tlang.errors import TlangError, error
 from tlang.graph.node import toposort
+from tlang.interpret import on_host
 from tlang.run import interrupts, rng
 from tlang.run.evaluation import Evaluator
 from tlang.run.files import beside
@@ -46,13 +47,15 @@ class Executor:
             case plans.SetPlan():
                 self._set(plan)
             case plans.EchoPlan(value=e, quiet=quiet):
-                items = evaluate(e)
+                items = list(map(on_host, evaluate(e)))
                 if items and not quiet:
                     self.last = items[0] if e.fields is None else dict(zip(e.fields, items, strict=True))
                     self.show(items, e.fields)
             case plans.PrintPlan(value=e):
                 self.write(
-                    " ".join(v if isinstance(v, str) else format_value([v], None) for v in evaluate(e))
+                    " ".join(
+                        v if isinstance(v, str) else format_value([on_host(v)], None) for v in evaluate(e)
+                    )
                 )
             case plans.CheckPlan(value=e, message=message, span=span):
                 if not bool(evaluate(e)[0]):
@@ -90,7 +93,7 @@ class Executor:
                 found.type = actual
                 self.store.program.forget()
                 self.evaluator.backends.forget()
-        self.store.store_shared(found, np.asarray(value)[()])
+        self.store.store_shared(found, value if hasattr(value, "host") else np.asarray(value)[()])
 
     def _show(self, items: Sequence[Any], fields: Sequence[str] | None) -> None:
         self.write(format_value(items, fields))
@@ -105,7 +108,7 @@ class Executor:
             return []
         pair = Evaluation(node.inputs, (), (0, 1), None, (), e.reads, e.span)
         try:
-            values = self.evaluator.evaluate(pair)
+            values = list(map(on_host, self.evaluator.evaluate(pair)))
         except TlangError:
             return []
         return [

@@ -18,7 +18,7 @@ from tlang.elaborate.scope import RandomDef, RecordType, SharedDef, StreamDef, V
 from tlang.elaborate.values import StateRef
 from tlang.errors import error
 from tlang.graph.node import Function, Graph
-from tlang.interpret import bind_sizes
+from tlang.interpret import bind_sizes, on_host
 from tlang.run import rng
 from tlang.run.streams import Streams
 from tlang.source import Span
@@ -86,7 +86,8 @@ class Store:
         """The values and the shared values, of those that are asked for, that are single numbers by now."""
         found = {n: self.values[n] for n in names if n in self.values}
         found |= {k: self.shared[k] for k in keys if k in self.shared}
-        return {n: v for n, v in found.items() if np.ndim(v) == 0 and isinstance(v, np.generic | float | int)}
+        small = {n: on_host(v) for n, v in found.items() if np.ndim(v) == 0}
+        return {n: v for n, v in small.items() if isinstance(v, np.generic | float | int)}
 
     # ------------------------------------------------------------ storing
 
@@ -213,7 +214,11 @@ def check_declared(*stored: tuple[Tensor | None, Array, str, Span]) -> None:
 
 def type_of(value: Array) -> Tensor:
     """The type of an array: its actual sizes are its dimensions."""
-    return Tensor(FROM_NUMPY[np.asarray(value).dtype.name], tuple(map(Dim, np.shape(value))))
+    return Tensor(FROM_NUMPY[_dtype(value).name], tuple(map(Dim, np.shape(value))))
+
+
+def _dtype(value: Array) -> Any:
+    return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
 
 
 def _kept(now: dict[str, Any], before: Mapping[str, Any], changed: set[str]) -> dict[str, Any]:

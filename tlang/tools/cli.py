@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tlang import __version__
+from tlang.run import BACKENDS
 
 if TYPE_CHECKING:
     import argparse
@@ -77,9 +78,7 @@ def _count(text: str) -> int:
 
 
 def _session_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--backend", choices=("auto", "numpy", "cpu"), default="auto", help="what computes (default: auto)"
-    )
+    sub.add_argument("--backend", choices=BACKENDS, default="auto", help="what computes (default: auto)")
     sub.add_argument(
         "--threads",
         type=_count,

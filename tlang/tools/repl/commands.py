@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tlang.elaborate.scope import FunctionDef, RandomDef, SharedDef, StreamDef, ValueDef
 from tlang.errors import did_you_mean, error
+from tlang.run import BACKENDS
 from tlang.tools.repl.inquire import definitions, kind_of, meaning, type_of_text
 
 if TYPE_CHECKING:
     from tlang.tools.repl.shell import Shell
-
-BACKENDS = ("auto", "numpy", "cpu")
 
 
 class Row(NamedTuple):
@@ -231,7 +230,7 @@ COMMANDS = (
         "writes the definitions as they are now, the `set`s and the loops, as a program",
         _save,
     ),
-    Row("backend", "[NAME]", "what computes, or another one: auto, numpy, cpu", _backend),
+    Row("backend", "[NAME]", "what computes, or another one: auto, numpy, cpu, cuda", _backend),
     Row("explain", "WHAT", "a code, an operation or a topic", _explain),
     Row("help", "[COMMAND]", "this list", _help),
     Row("reset", "", "forgets everything", _reset),

@@ -23,10 +23,11 @@ from tlang.elaborate.scope import (
 from tlang.elaborate.values import CONSTANTS, FORMS
 from tlang.graph.ops import CALLABLE
 from tlang.graph.ops.random import PUBLIC
+from tlang.run import BACKENDS
 from tlang.run.files import PACKAGE
 from tlang.syntax.layout import CLOSING, OPENING, STATEMENT_WORDS, Token, kinds
 from tlang.syntax.parse import classified, continuations, words
-from tlang.tools.repl.commands import BACKENDS, COMMANDS, OF_LINES
+from tlang.tools.repl.commands import COMMANDS, OF_LINES
 from tlang.tools.repl.inquire import definitions, kind_of, meaning
 from tlang.types import DTYPES, THEANO_NAMES
 
