@@ -455,6 +455,16 @@ def total(n, p0, p1):
 
 
 @on_a_gpu
+@pytest.mark.skipif(not SIMULATED, reason="a device does not ask")
+def test_the_simulator_finds_wrong_indices() -> None:
+    x, y = gpu.upload(np.ones(4, np.float32)), gpu.upload(np.ones(4, np.float32))
+    for wrong in ("i - 1", "i + 1"):
+        kernel = gpu.kernel(AXPY.replace("+= p0[i]", f"+= p0[{wrong}]"), "axpy", ARRAYS)
+        with pytest.raises(IndexError):
+            kernel.launch((1,), (2,), (4, x, y))
+
+
+@on_a_gpu
 def test_limits_and_the_device() -> None:
     assert gpu.threads() == (8 if SIMULATED else 256)
     assert gpu.most_blocks() == (4 if SIMULATED else 1024)

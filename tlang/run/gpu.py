@@ -309,7 +309,7 @@ class Array:
         return {
             "shape": (self.count,),
             "typestr": self.dtype.str,
-            "data": (self.address, False),
+            "data": (self.address if self.count else 0, False),
             "version": 3,
             "stream": stream() or None,
         }
@@ -548,8 +548,8 @@ class Graph:
 
 def _recorded(context: _Context, work: Callable[[], None]) -> int:
     """The graph of what `work` asks of the stream, which is not done."""
-    context.late = []
     cudadriver.call("cuStreamBeginCapture_v2", context.stream, cudadriver.THREAD_LOCAL)
+    context.late = []
     graph = ctypes.c_void_p()
     try:
         work()
