@@ -315,6 +315,8 @@ def test_parts_share_memory() -> None:
     gpu.copy(gpu.part(ints, 0, 3), gpu.part(ints, 5, 3))
     del arena
     assert gpu.download(ints, (2, 5)).tolist() == [[5, 6, 7, 3, 4], [5, 6, 7, 8, 9]]
+    gpu.clear(gpu.part(ints, 8, 2))
+    assert gpu.download(ints, (10,)).tolist() == [5, 6, 7, 3, 4, 5, 6, 7, 0, 0]
     wrapped = gpu.wrap(gpu.part(ints, 1, 2))
     assert gpu.download(wrapped, (2,)).tolist() == [6, 7]
     assert wrapped.__cuda_array_interface__["shape"] == (2,)

@@ -185,7 +185,7 @@ def quiet(*args):
 
 
 class _Elements:
-    """An array as a kernel in the simulator sees it: a negative index, which a device takes as it is, fails."""
+    """An array as a kernel in the simulator sees it: a negative index fails, which a device would take."""
 
     __slots__ = ("_array",)
 

@@ -54,6 +54,7 @@ _PARAMETERS: dict[str, list[Any]] = {
     "cuMemcpyHtoDAsync_v2": [_ADDRESS, _ADDRESS, _SIZE, _ADDRESS],
     "cuMemcpyDtoHAsync_v2": [_ADDRESS, _ADDRESS, _SIZE, _ADDRESS],
     "cuMemcpyDtoDAsync_v2": [_ADDRESS, _ADDRESS, _SIZE, _ADDRESS],
+    "cuMemsetD8Async": [_ADDRESS, ctypes.c_ubyte, _SIZE, _ADDRESS],
     "cuModuleLoadData": [_ADDRESS, _TEXT],
     "cuModuleGetFunction": [_ADDRESS, _ADDRESS, _TEXT],
     "cuLaunchKernel": [_ADDRESS, *[_UINT] * 7, _ADDRESS, _ADDRESS, _ADDRESS],

@@ -377,6 +377,14 @@ def copy(target: Array, source: Array) -> None:
         cudadriver.call("cuMemcpyDtoDAsync_v2", target.address, source.address, target.size, stream)
 
 
+def clear(array: Array) -> None:
+    """Sets every byte of an array to 0."""
+    if array.host is not None:
+        array.host[:] = 0
+    elif array.size:
+        cudadriver.call("cuMemsetD8Async", array.address, 0, array.size, _context().stream)
+
+
 def part(array: Array, start: int, count: int) -> Array:
     """Some of the elements, in the same memory."""
     assert 0 <= start <= start + count <= array.count
