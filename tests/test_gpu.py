@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tlang.emit.product import Tiles, tiled_text
 from tlang.errors import TlangError
 from tlang.run import cublas, cudacompile, cudadriver, gpu
 from tlang.run.gpu import State
@@ -265,7 +266,7 @@ def test_code_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @compiles
 @pytest.mark.parametrize(("dtype", "turned"), [("float32", (False, True)), ("float64", (True, False))])
 def test_the_product_kernel_needs_few_registers(dtype: str, turned: tuple[bool, bool]) -> None:
-    text = cublas.tiled_text(dtype, *turned, cublas.Tiles())
+    text = tiled_text(dtype, *turned, Tiles())
     signature = (*["int64"] * 10, *[f"{dtype}*"] * 3)
     assert (".f64" in gpu.to_ptx(text, "product", signature)) == (dtype == "float64")
     _, log = gpu.to_cubin(text, "product", signature)
@@ -525,7 +526,7 @@ def test_products(dtype: str, flags: tuple[bool, bool], batch: int) -> None:
 @runs_kernels
 @pytest.mark.parametrize("flags", FLAGS)
 def test_products_by_our_own_kernel(flags: tuple[bool, bool]) -> None:
-    tiles = cublas.Tiles(2, 2, 2, 4) if SIMULATED else cublas.Tiles()
+    tiles = Tiles(2, 2, 2, 4) if SIMULATED else Tiles()
     for shape, batch in itertools.product(SHAPES, (1, 2)):
         product_of("float32", flags, shape, batch, lambda *args: cublas.tiled(*args, tiles))
 
