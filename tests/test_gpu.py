@@ -204,6 +204,13 @@ def test_the_simulator_needs_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- compilation
 
 
+def words_of_a_launch() -> list[int]:
+    """What a launch of the kernel passes, a word for each of its parameters."""
+    dtypes = [None, np.dtype("float32"), np.dtype("float32")]
+    array = gpu.Array(4096, 10, np.dtype("float32"), None)
+    return gpu._words(dtypes, (10, array, array))
+
+
 @compiles
 @pytest.mark.parametrize("cc", [(8, 0), (9, 0)])
 def test_code_is_made_without_a_device(cc: tuple[int, int]) -> None:
@@ -211,8 +218,10 @@ def test_code_is_made_without_a_device(cc: tuple[int, int]) -> None:
     assert f".target sm_{cc[0]}{cc[1]}" in ptx
     assert re.search(r"\.entry axpy\(", ptx)
     assert ".f64" not in ptx
+    assert len(re.findall(r"\.param \.u64 axpy_param", ptx)) == len(words_of_a_launch()) == 15
     code, log = gpu.to_cubin(AXPY, "axpy", ARRAYS, cc)
     assert code.startswith(b"\x7fELF")
+    assert b".text.axpy\0" in code
     assert "0 bytes spill stores" in log
     assert int(re.search(r"Used (\d+) registers", log)[1]) < 64  # type: ignore[index]
 
