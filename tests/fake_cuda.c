@@ -66,13 +66,14 @@ int cuMemAllocAsync(void **out, size_t size, void *s) { return is_stream(s) ? cu
 int cuMemFreeAsync(void *address, void *s) { return is_stream(s) ? cuMemFree_v2(address) : INVALID; }
 int cuMemHostAlloc(void **out, size_t size, unsigned flags) { return *out = malloc(size), flags; }
 
-/* What is recorded for a graph: kernels with their parameters, and copies. */
+/* What is recorded for a graph: kernels with their parameters, copies, and bytes that are set. */
 typedef struct { int kind; void *a, *b; size_t size; int64_t words[15]; } Work;
 static Work recorded[64];
 static int count, recording;
 
 static int done(Work *w) {
     if (w->kind == 0) return memcpy(w->a, w->b, w->size), OK;
+    if (w->kind == 2) return memset(w->a, (int)w->words[0], w->size), OK;
     int64_t n = w->words[0], *x = w->words + 1, *y = w->words + 8;
     fake_launches++;
     for (int i = 0; i < 2; i++) {
@@ -90,6 +91,9 @@ static int work(void *s, Work w) {
 int cuMemcpyHtoDAsync_v2(void *to, void *from, size_t size, void *s) { return work(s, (Work){0, to, from, size}); }
 int cuMemcpyDtoHAsync_v2(void *to, void *from, size_t size, void *s) { return work(s, (Work){0, to, from, size}); }
 int cuMemcpyDtoDAsync_v2(void *to, void *from, size_t size, void *s) { return work(s, (Work){0, to, from, size}); }
+int cuMemsetD8Async(void *to, unsigned char byte, size_t size, void *s) {
+    return work(s, (Work){2, to, 0, size, {byte}});
+}
 
 int cuModuleLoadData(void **out, const char *image) { return *out = (void *)17, memcmp(image, "\x7f" "ELF", 4) ? INVALID : OK; }
 int cuModuleGetFunction(void **out, void *module, const char *name) {

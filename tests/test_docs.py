@@ -33,6 +33,7 @@ from tlang.codes import CODES
 from tlang.errors import Diagnostic, render
 from tlang.graph.ops import CALLABLE, EXAMPLES
 from tlang.graph.ops.random import DISTRIBUTIONS, PUBLIC
+from tlang.run import cudastate
 from tlang.run.session import Session
 from tlang.source import Source
 from tlang.syntax.parse import parse
@@ -329,6 +330,27 @@ def examples() -> dict[str, Example]:
     return found
 
 
+#: What examples pretend to find of the GPU, by code.
+FOUND = {
+    "R171": "libcuda is not found",
+    "R172": "driver of CUDA 13.0 sees no GPU",
+    "R173": "driver of CUDA 13.0, numba-cuda is not installed",
+    "R174": "driver of CUDA 13.0, nvvm not found",
+    "R175": "driver of CUDA 12.8, libraries of CUDA 13.0",
+}
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes this a computer whose GPU is as the example of a code needs it."""
+
+    def pretend(code: str) -> None:
+        if code in FOUND:
+            monkeypatch.setattr(cudastate, "find_state", lambda: (cudastate.State(code), FOUND[code]))
+
+    return pretend
+
+
 def said_of(example: Example, language: str, text: str) -> list[Diagnostic] | str:
     """The diagnostics of a program, or what the prompt prints."""
     source = Source("program.tl", text, os.path.abspath("program.tl"), "program")
@@ -363,7 +385,10 @@ def message_of(example: Example) -> str:
 
 
 def test_index_of_errors(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: Callable[[str], None],
 ) -> None:
     assert {code[0] for code in CODES} <= set(LETTERS)
     page = errors_page()
@@ -372,6 +397,7 @@ def test_index_of_errors(
             (tmp_path / code).mkdir()
             monkeypatch.chdir(tmp_path / code)
             prepare(tmp_path / code, example)
+            gpus(code)
             head, mark, section = page.partition(f"### {code}\n")
             old, new = (f"\n```text\n{m}```\n" for m in (example.message, message_of(example)))
             page = head + mark + section.replace(old, new, 1)
@@ -392,10 +418,13 @@ def prepare(folder: Path, example: Example) -> None:
 
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - NETS))
-def test_example_of(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_of(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: Callable[[str], None]
+) -> None:
     """The wrong program gives the code, with this message; the right one runs, without a warning."""
     example = examples()[code]
     prepare(tmp_path, example)
+    gpus(code)
     monkeypatch.chdir(tmp_path)
     assert f"[{code}]" in example.message
     assert message_of(example) == example.message

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tlang.emit.product import Tiles, tiled_text
 from tlang.errors import TlangError
 from tlang.run import cublas, cudacompile, cudadriver, gpu
 from tlang.run.gpu import State
@@ -203,6 +204,13 @@ def test_the_simulator_needs_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- compilation
 
 
+def words_of_a_launch() -> list[int]:
+    """What a launch of the kernel passes, a word for each of its parameters."""
+    dtypes = [None, np.dtype("float32"), np.dtype("float32")]
+    array = gpu.Array(4096, 10, np.dtype("float32"), None)
+    return gpu._words(dtypes, (10, array, array))
+
+
 @compiles
 @pytest.mark.parametrize("cc", [(8, 0), (9, 0)])
 def test_code_is_made_without_a_device(cc: tuple[int, int]) -> None:
@@ -210,8 +218,10 @@ def test_code_is_made_without_a_device(cc: tuple[int, int]) -> None:
     assert f".target sm_{cc[0]}{cc[1]}" in ptx
     assert re.search(r"\.entry axpy\(", ptx)
     assert ".f64" not in ptx
+    assert len(re.findall(r"\.param \.u64 axpy_param", ptx)) == len(words_of_a_launch()) == 15
     code, log = gpu.to_cubin(AXPY, "axpy", ARRAYS, cc)
     assert code.startswith(b"\x7fELF")
+    assert b".text.axpy\0" in code
     assert "0 bytes spill stores" in log
     assert int(re.search(r"Used (\d+) registers", log)[1]) < 64  # type: ignore[index]
 
@@ -265,7 +275,7 @@ def test_code_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @compiles
 @pytest.mark.parametrize(("dtype", "turned"), [("float32", (False, True)), ("float64", (True, False))])
 def test_the_product_kernel_needs_few_registers(dtype: str, turned: tuple[bool, bool]) -> None:
-    text = cublas.tiled_text(dtype, *turned, cublas.Tiles())
+    text = tiled_text(dtype, *turned, Tiles())
     signature = (*["int64"] * 10, *[f"{dtype}*"] * 3)
     assert (".f64" in gpu.to_ptx(text, "product", signature)) == (dtype == "float64")
     _, log = gpu.to_cubin(text, "product", signature)
@@ -315,6 +325,8 @@ def test_parts_share_memory() -> None:
     gpu.copy(gpu.part(ints, 0, 3), gpu.part(ints, 5, 3))
     del arena
     assert gpu.download(ints, (2, 5)).tolist() == [[5, 6, 7, 3, 4], [5, 6, 7, 8, 9]]
+    gpu.clear(gpu.part(ints, 8, 2))
+    assert gpu.download(ints, (10,)).tolist() == [5, 6, 7, 3, 4, 5, 6, 7, 0, 0]
     wrapped = gpu.wrap(gpu.part(ints, 1, 2))
     assert gpu.download(wrapped, (2,)).tolist() == [6, 7]
     assert wrapped.__cuda_array_interface__["shape"] == (2,)
@@ -455,6 +467,16 @@ def total(n, p0, p1):
 
 
 @on_a_gpu
+@pytest.mark.skipif(not SIMULATED, reason="a device does not ask")
+def test_the_simulator_finds_wrong_indices() -> None:
+    x, y = gpu.upload(np.ones(4, np.float32)), gpu.upload(np.ones(4, np.float32))
+    for wrong in ("i - 1", "i + 1"):
+        kernel = gpu.kernel(AXPY.replace("+= p0[i]", f"+= p0[{wrong}]"), "axpy", ARRAYS)
+        with pytest.raises(IndexError):
+            kernel.launch((1,), (2,), (4, x, y))
+
+
+@on_a_gpu
 def test_limits_and_the_device() -> None:
     assert gpu.threads() == (8 if SIMULATED else 256)
     assert gpu.most_blocks() == (4 if SIMULATED else 1024)
@@ -513,7 +535,7 @@ def test_products(dtype: str, flags: tuple[bool, bool], batch: int) -> None:
 @runs_kernels
 @pytest.mark.parametrize("flags", FLAGS)
 def test_products_by_our_own_kernel(flags: tuple[bool, bool]) -> None:
-    tiles = cublas.Tiles(2, 2, 2, 4) if SIMULATED else cublas.Tiles()
+    tiles = Tiles(2, 2, 2, 4) if SIMULATED else Tiles()
     for shape, batch in itertools.product(SHAPES, (1, 2)):
         product_of("float32", flags, shape, batch, lambda *args: cublas.tiled(*args, tiles))
 

@@ -185,12 +185,30 @@ def quiet(*args):
 """
 
 
+class _Elements:
+    """An array as a kernel in the simulator sees it: a negative index fails, which a device would take."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __getitem__(self, index: int) -> Any:
+        if index < 0:
+            raise IndexError(f"index {index} is negative")
+        return self._array[index]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        if index < 0:
+            raise IndexError(f"index {index} is negative")
+        self._array[index] = value
+
+
 def simulated(text: str, name: str) -> Callable[..., None]:
     """The kernel in numba-cuda's simulator: called with grid and block, then NumPy's arrays and sizes."""
     import numpy as np
     from numba import cuda
     from numba.cuda.simulator import kernelapi
-    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
     kernelapi.FakeCUDAShared.array = _shared_array
     space = load(text + _QUIET.format(name=name))
@@ -199,7 +217,7 @@ def simulated(text: str, name: str) -> Callable[..., None]:
     run = cuda.jit(space["quiet"])
 
     def launch(grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
-        run[grid, block](*(FakeCUDAArray(a) if isinstance(a, np.ndarray) else a for a in args))
+        run[grid, block](*(_Elements(a) if isinstance(a, np.ndarray) else a for a in args))
 
     return launch
 
@@ -207,7 +225,7 @@ def simulated(text: str, name: str) -> Callable[..., None]:
 _SHARED = threading.Lock()
 
 
-def _shared_array(self: Any, shape: Any, dtype: Any) -> Any:
+def _shared_array(self: Any, shape: int, dtype: Any) -> Any:
     """The simulator's shared array of a line, for numba-cuda's own: there two threads may get two arrays."""
     import numpy as np
 
@@ -215,7 +233,7 @@ def _shared_array(self: Any, shape: Any, dtype: Any) -> Any:
     place = caller.f_code.co_filename, caller.f_lineno
     with _SHARED:
         if place not in self._allocations:
-            self._allocations[place] = np.empty(shape, dtype)
+            self._allocations[place] = _Elements(np.empty(shape, dtype))
         return self._allocations[place]
 
 

@@ -6,7 +6,6 @@ Nothing here needs a package: the driver is part of the system, and its interfac
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import sys
 from functools import cache
 from typing import Any
@@ -55,6 +54,7 @@ _PARAMETERS: dict[str, list[Any]] = {
     "cuMemcpyHtoDAsync_v2": [_ADDRESS, _ADDRESS, _SIZE, _ADDRESS],
     "cuMemcpyDtoHAsync_v2": [_ADDRESS, _ADDRESS, _SIZE, _ADDRESS],
     "cuMemcpyDtoDAsync_v2": [_ADDRESS, _ADDRESS, _SIZE, _ADDRESS],
+    "cuMemsetD8Async": [_ADDRESS, ctypes.c_ubyte, _SIZE, _ADDRESS],
     "cuModuleLoadData": [_ADDRESS, _TEXT],
     "cuModuleGetFunction": [_ADDRESS, _ADDRESS, _TEXT],
     "cuLaunchKernel": [_ADDRESS, *[_UINT] * 7, _ADDRESS, _ADDRESS, _ADDRESS],
@@ -78,9 +78,8 @@ class DriverError(Exception):
 @cache
 def library() -> Any:
     """The driver, its functions typed; None where there is none."""
-    name = "nvcuda.dll" if sys.platform == "win32" else ctypes.util.find_library("cuda") or "libcuda.so.1"
     try:
-        found = ctypes.CDLL(name)
+        found = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return None
     for function, parameters in _PARAMETERS.items():
