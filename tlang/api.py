@@ -49,8 +49,7 @@ def compile(
     stream. With `run=False` commands are checked but skipped; a shared value whose initial value needed
     one raises until it is set. `threads` is how many compiled loops and calls may use; the bits are the
     same. With `check_finite` the interpreter computes, and an operation that makes a NaN or an infinity
-    of finite
-    numbers is an error. Raises `TlangError` for a wrong program.
+    of finite numbers is an error. Raises `TlangError` for a wrong program.
     """
     return _module(Source("<text>", text), backend, unused, seed, run, threads, check_finite, device_arrays)
 
