@@ -46,6 +46,11 @@ def domain_of(node: Node, parallel: bool = False) -> tuple[Dim, ...]:
             order = sorted(range(node.rank), key=lambda k: view.axes[k] or 0)
             return tuple(node.shape[k] for k in order if node.shape[k] != ONE)
         return tuple(d for d in node.shape if d != ONE)
+    return tuple(node.inputs[0].shape[k] for k in _order_of(node, parallel))
+
+
+def _order_of(node: Node, parallel: bool) -> list[int]:
+    """The axes of a reduction's input that are not of size 1, in the order of the nest that it begins."""
     view = access(node.inputs[0])
     shape = node.inputs[0].shape
     order = sorted(range(len(shape)), key=lambda k: -1 if (a := view.axes[k]) is None else a)
@@ -55,7 +60,7 @@ def domain_of(node: Node, parallel: bool = False) -> tuple[Dim, ...]:
         kept = [k for k in order if k not in over]
         if order[len(order) - len(kept) :] != kept:
             order = kept + [k for k in order if k in over]
-    return tuple(shape[k] for k in order)
+    return order
 
 
 def _seen(nest: Nest, x: Node) -> tuple[Access, Labels | None, bool]:
@@ -179,7 +184,11 @@ def fit_reduce(nest: Nest, node: Node, many: bool) -> Place | None:
     """The place of a reduction, which may divide the nest into rows and columns."""
     x = node.inputs[0]
     base = access(x).base
-    given = _align(nest, x.shape, [x])
+    if nest.parallel and not nest.nodes:  # axes of equal size in the order that this reduction wants
+        order = _order_of(node, True)
+        given: Labels | None = tuple(order.index(k) if k in order else None for k in range(x.rank))
+    else:
+        given = _align(nest, x.shape, [x])
     if given is None:
         return None
     axes = normal_axes(node.attr("axis"), x.rank)
