@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tlang.emit.cuda import (
     STATUS,
+    Action,
+    Arg,
     Copy,
     Count,
     Launch,
@@ -39,11 +42,26 @@ from tlang.run.resident import Resident, host, resident
 from tlang.types import BOOL, ONE, Dim, DType, Tensor
 
 Array = Any
+#: Where inputs and outputs are.
+Places: TypeAlias = dict[Node, gpu.Array]
+#: What an action does once its places are known.
+Work: TypeAlias = Callable[[Places], Callable[[], None]]
 
 
 def kind_of(dtype: DType) -> str:
     """The dtype of elements on the device."""
     return "uint8" if dtype is BOOL else dtype.numpy_name
+
+
+def signature(launch: Launch) -> tuple[str, ...]:
+    """The parameters of a kernel."""
+
+    def kind(arg: Arg) -> str:
+        if isinstance(arg, Node | Temporary):
+            return f"{kind_of(arg.dtype)}*"
+        return "int64*" if isinstance(arg, str) else "int64"
+
+    return tuple(map(kind, launch.args))
 
 
 def limits() -> Limits:
@@ -59,6 +77,7 @@ class DeviceSegment:
         with profile.phase("generate code"):
             per_step = [kernels(step) for step in steps]
         self.actions = [a for actions in per_step for a in actions]
+        self.late = [step.late for step, actions in zip(steps, per_step, strict=True) for _ in actions]
         touched: dict[Node | Temporary, None] = {}
         where: dict[Temporary, int] = {}
         for at, actions in enumerate(per_step):
@@ -91,7 +110,8 @@ class DeviceSegment:
         ]
         places = {n: r.device() for n, r in given.items()}
         places |= {n: r.device() for n, r in zip(self.outputs, results, strict=True)}
-        frame.run(places)
+        for start, _ in frame.bound(places):
+            start()
         if self.fails and frame.failed():
             raise Unfit
         if len(self.frames) > 8:
@@ -126,14 +146,7 @@ class DeviceFrame:
             (tuple(map(self.size, n.shape)), np.dtype(n.dtype.numpy_name), kind_of(n.dtype))
             for n in segment.outputs
         ]
-        self.calls: list[Callable[[dict[Node, gpu.Array]], None]] = []
-        for action in segment.actions:
-            if isinstance(action, Launch):
-                self.launch(action)
-            elif isinstance(action, Product):
-                self.product(action)
-            else:
-                self.copy(action)
+        self.works = [self.work(action) for action in segment.actions]
 
     def count(self, array: Node | Temporary) -> int:
         """How many elements an array has."""
@@ -142,39 +155,37 @@ class DeviceFrame:
         assert isinstance(array, Partial)
         return math.prod(map(self.size, array.dims)) * parts_of(array, self.size, self.limits)
 
-    def launch(self, action: Launch) -> None:
-        """A kernel, unless another form of it is the one for these sizes."""
-        if not action.serves(self.size):
-            return
+    def work(self, action: Action) -> Work | None:
+        """What an action does; None where another form of it is the one for these sizes."""
+        if isinstance(action, Launch):
+            return self.launch(action) if action.serves(self.size) else None
+        return self.product(action) if isinstance(action, Product) else self.copy(action)
+
+    def launch(self, action: Launch) -> Work:
+        """A kernel."""
         grid, block = shape_of(action.grid, self.size, self.limits)
-        kinds: list[str] = []
         args: list[Any] = []
         for a in action.args:
             if isinstance(a, str):
-                kinds.append("int64*")
                 args.append(self.status)
             elif isinstance(a, Node | Temporary):
-                kinds.append(f"{kind_of(a.dtype)}*")
                 args.append(self.inner.get(a, a))
             else:
-                kinds.append("int64")
                 args.append(parts_of(a.of, self.size, self.limits) if isinstance(a, Count) else self.sizes[a])
-        kernel = gpu.kernel(action.text, "kernel", tuple(kinds))
+        kernel = gpu.kernel(action.text, "kernel", signature(action))
         holes = [(k, a) for k, a in enumerate(args) if isinstance(a, Node)]
         if not holes:
             prepared = kernel.prepare(grid, block, args)
-            self.calls.append(lambda places: prepared())
-            return
+            return lambda places: prepared
 
-        def run(places: dict[Node, gpu.Array]) -> None:
-            own = list(args)
+        def work(places: Places) -> Callable[[], None]:
             for k, a in holes:
-                own[k] = places[a]
-            kernel.launch(grid, block, own)
+                args[k] = places[a]
+            return kernel.prepare(grid, block, args)
 
-        self.calls.append(run)
+        return work
 
-    def product(self, action: Product) -> None:
+    def product(self, action: Product) -> Work:
         """A product of two matrices."""
         node, (left, right) = action.step.node, (action.step.left, action.step.right)
         m, n = map(self.size, node.shape)
@@ -182,27 +193,26 @@ class DeviceFrame:
         across, down = (v.axes == (1, 0) for v in (left, right))
         lda, ldb = (max(1, self.size(v.base.shape[1])) for v in (left, right))
         product = cublas.Product(node.dtype.numpy_name, across, down, m, n, k, lda, ldb, max(1, n))
+        return lambda places: cublas.prepare(
+            product, self.place(left.base, places), self.place(right.base, places), self.place(node, places)
+        )
 
-        def run(places: dict[Node, gpu.Array]) -> None:
-            a, b, c = (self.inner[x] if x in self.inner else places[x] for x in (left.base, right.base, node))
-            cublas.prepare(product, a, b, c)()
-
-        self.calls.append(run)
-
-    def copy(self, action: Copy) -> None:
+    def copy(self, action: Copy) -> Work:
         """All elements of one array to another."""
         source, target = action.source, action.target
+        return lambda places: partial(gpu.copy, self.place(target, places), self.place(source, places))
 
-        def run(places: dict[Node, gpu.Array]) -> None:
-            a, b = (self.inner[x] if x in self.inner else places[x] for x in (source, target))
-            gpu.copy(b, a)
+    def place(self, node: Node, places: Places) -> gpu.Array:
+        """Where a node's elements are."""
+        return self.inner[node] if node in self.inner else places[node]
 
-        self.calls.append(run)
-
-    def run(self, places: dict[Node, gpu.Array]) -> None:
-        """All launches, in order."""
-        for call in self.calls:
-            call(places)
+    def bound(self, places: Places) -> list[tuple[Callable[[], None], bool]]:
+        """All that is to be done, in order, with inputs and outputs at some places; what is late."""
+        return [
+            (work(places), late)
+            for work, late in zip(self.works, self.segment.late, strict=True)
+            if work is not None
+        ]
 
     def failed(self) -> bool:
         """Whether an element has made the call an error."""
