@@ -961,6 +961,14 @@ _codes(
             "the driver is too old for the backend `cuda`: {found}",
             "A driver runs code that libraries of its own or an older major version of CUDA made: install a newer driver, or older libraries, such as those of `pip install 'numba-cuda[cu12]'`.",
         ),
+        "R176": (
+            "the GPU refused to go on: {what}",
+            "A call of NVIDIA's libraries failed. The memory may be full, the device may be lost, or a kernel is wrong, which would be a fault of tlang: `--backend cpu` computes the same without the GPU.",
+        ),
+        "R177": (
+            "a kernel cannot be compiled: {what}",
+            "numba-cuda or NVIDIA's linker does not take it: perhaps the GPU is newer than the libraries, or the fault is tlang's. `--backend cpu` computes the same without the GPU.",
+        ),
         "D190": (
             "there is no file `{path}`",
             "Paths are relative to the file that names them; in the REPL to the working directory.",

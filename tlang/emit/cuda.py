@@ -34,6 +34,8 @@ ORDERED = 1 << 14
 #: What can be added to a place by several threads at once.
 _ATOMIC = frozenset({"int32", "int64", "uint32", "uint64", "float32", "float64"})
 _HEAD = "import math\nimport numpy as np\nfrom numba import cuda\n\n\n"
+#: A kernel by which an integer in memory is one more.
+ADVANCE = _HEAD + "def kernel(p0, k):\n    p0[k] = p0[k] + 1\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,7 @@ class Backends:
             if self.name == "cpu":
                 tape = self.compiled(function)
             elif self.name == "cuda":
-                from tlang.run.device import DeviceTape
-
-                tape = DeviceTape(*self.to_compile(function))
+                tape = self._kind_of_tape()(*self.to_compile(function))
             else:
                 tape = Tape(function.roots(), _leaves_of(function))
             self._calls[function] = tape
@@ -187,24 +185,31 @@ class Backends:
         self, key: object, roots: Sequence[Node], reads: Sequence[Node], state: Sequence[Node] | None
     ) -> Tape:
         """What computes an expression inside a compiled loop."""
-        from tlang.run.build import CompiledTape
-
         tape = self._loop_tapes.get(key)
         if tape is None:
-            tape = CompiledTape(roots, reads, state)
+            tape = self._kind_of_tape()(roots, reads, state)
             if tape.is_built:
                 self._loop_tapes[key] = tape
         return tape
 
+    def _kind_of_tape(self) -> type[CompiledTape]:
+        if self.name == "cuda":
+            from tlang.run.device import DeviceTape
+
+            return DeviceTape
+        from tlang.run.build import CompiledTape
+
+        return CompiledTape
+
     def tier(self, key: object, make: Callable[[], Any]) -> Tier[Any] | None:
         """What watches a loop, or the calls of a function, to let compiled code take over."""
-        if self.name in ("numpy", "cuda"):
+        if self.name == "numpy":
             return None
         found = self._tiers.get(key)
         if found is None:
             from tlang.run.tiers import Tier
 
-            found = self._tiers[key] = Tier(make, at_once=self.name == "cpu")
+            found = self._tiers[key] = Tier(make, at_once=self.name in ("cpu", "cuda"))
         found.renew(make)
         return found
 

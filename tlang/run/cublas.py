@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tlang.emit.product import SIZES, Tiles, tiled_text
+from tlang.errors import TlangError, error
 from tlang.run import gpu
 
 #: Bytes of memory that cuBLAS may use for itself, as it recommends for its newest devices.
@@ -23,8 +24,9 @@ _DEFAULT_MATH = 0
 _INT, _ADDRESS = ctypes.c_int, ctypes.c_void_p
 
 
-class CublasError(Exception):
+def _failed(function: str, status: int) -> TlangError:
     """A call of cuBLAS that failed: the function and the number of the error."""
+    return error("R176", what=f"{function}: error {status} of cuBLAS")
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _library() -> Any:
 
 def _call(function: str, *args: Any) -> None:
     if status := getattr(_library(), function)(*args):
-        raise CublasError(f"{function}: error {status}")
+        raise _failed(function, status)
 
 
 @cache
@@ -180,7 +182,7 @@ def _with_cublas(p: Product, a: gpu.Array, b: gpu.Array, c: gpu.Array) -> Callab
         """The arrays live as long as the call."""
         gpu.enter()
         if status := function(*typed):
-            raise CublasError(f"{name}: error {status}")
+            raise _failed(name, status)
 
     return call
 

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from tlang import __version__
+from tlang.errors import StateError, error
 from tlang.run import cudasim
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectCode
@@ -35,8 +36,13 @@ _FORMAT = 1
 _LIBRARIES = ("nvvm", "nvrtc", "nvJitLink")
 
 
-class CompileError(Exception):
-    """A text that does not compile."""
+class CompileError(StateError):
+    """A text that does not compile, R177."""
+
+    @classmethod
+    def of(cls, what: str) -> CompileError:
+        """The error with a reason."""
+        return cls(*error("R177", what=what).diagnostics)
 
 
 def installed() -> bool:
@@ -81,7 +87,7 @@ def to_ptx(text: str, name: str, signature: Signature, cc: Capability = (9, 0)) 
         with _plain_indices():
             ptx, _ = cuda.compile_ptx(function, types.void(*map(_numba_type, signature)), cc=cc)
     except Exception as e:  # numba lets errors of any kind through
-        raise CompileError(f"cannot compile {name}: {e}") from e
+        raise CompileError.of(f"cannot compile {name}: {e}") from e
     found = re.search(r"\.visible \.entry (\w+)\(", ptx)
     assert found, "PTX without an entry"
     return str(ptx).replace(found[1], name)
@@ -121,7 +127,7 @@ def to_cubin(text: str, name: str, signature: Signature, cc: Capability = (9, 0)
     try:
         linker = nvjitlink.create(len(options), options)
     except nvjitlink.nvJitLinkError as e:
-        raise CompileError(f"cannot link {name} for {options[0]}: {e}") from e
+        raise CompileError.of(f"cannot link {name} for {options[0]}: {e}") from e
     try:
         nvjitlink.add_data(linker, nvjitlink.InputType.PTX, ptx, len(ptx), name)
         nvjitlink.complete(linker)
@@ -132,7 +138,7 @@ def to_cubin(text: str, name: str, signature: Signature, cc: Capability = (9, 0)
     except nvjitlink.nvJitLinkError as e:
         log = bytearray(nvjitlink.get_error_log_size(linker))
         nvjitlink.get_error_log(linker, log)
-        raise CompileError(f"cannot link {name}: {e}: {_decoded(log)}") from e
+        raise CompileError.of(f"cannot link {name}: {e}: {_decoded(log)}") from e
     finally:
         nvjitlink.destroy(linker)
     return bytes(code), _decoded(log)

@@ -10,6 +10,8 @@ import sys
 from functools import cache
 from typing import Any
 
+from tlang.errors import StateError, error
+
 #: Results of the driver that mean something to callers.
 OUT_OF_MEMORY, NO_DEVICE = 2, 100
 #: Attributes of a device.
@@ -67,12 +69,17 @@ _PARAMETERS: dict[str, list[Any]] = {
 }
 
 
-class DriverError(Exception):
-    """A call of the driver that failed: the function, and the driver's number and name of the error."""
+class DriverError(StateError):
+    """A call of the driver that failed, R176; `status` is the driver's number of the error."""
 
-    def __init__(self, function: str, status: int) -> None:
-        super().__init__(f"{function}: {error_name(status)} ({status})")
-        self.status = status
+    status = 0
+
+    @classmethod
+    def of(cls, function: str, status: int) -> DriverError:
+        """The error of a function."""
+        made = cls(*error("R176", what=f"{function}: {error_name(status)} ({status})").diagnostics)
+        made.status = status
+        return made
 
 
 @cache
@@ -91,7 +98,7 @@ def library() -> Any:
 def call(function: str, *args: Any) -> None:
     """Calls a function of the driver. Raises :class:`DriverError`."""
     if status := getattr(library(), function)(*args):
-        raise DriverError(function, status)
+        raise DriverError.of(function, status)
 
 
 def address_from(function: str, *args: Any) -> int:

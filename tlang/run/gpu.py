@@ -125,7 +125,7 @@ class Launch:
         def call() -> None:
             here.enter()
             if status := start(*fixed):
-                raise DriverError(f"launch of {kernel.name}", status)
+                raise DriverError.of(f"launch of {kernel.name}", status)
 
         return call
 
@@ -196,5 +196,5 @@ def _recorded(context: Context, work: Callable[[], None]) -> int:
         for address in late:
             context.free(address)
     if status:
-        raise DriverError("cuStreamEndCapture", status)
+        raise DriverError.of("cuStreamEndCapture", status)
     return graph.value or 0

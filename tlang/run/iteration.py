@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from tlang.graph.node import Function
 from tlang.run.evaluation import Evaluator, Results
 
 if TYPE_CHECKING:
+    from tlang.run.deviceloop import DeviceLoop
     from tlang.run.native.loop import NativeLoop
+
+    Loop: TypeAlias = NativeLoop | DeviceLoop
 
 Array = Any
 Report = Callable[..., None]
@@ -116,7 +119,7 @@ class Iteration:
     def _count(self, start: int, stop: int, name: str | None, body: Sequence[plans.Plan]) -> None:
         """Iterates over numbers: in compiled code from where that is possible and pays."""
 
-        def make() -> NativeLoop | None:
+        def make() -> Loop | None:
             counter = None
             if name is not None:
                 self.store.values[name] = np.int64(at)
@@ -147,7 +150,7 @@ class Iteration:
     ) -> None:
         """Iterates over batches: whole ones in compiled code from where that is possible and pays."""
 
-        def make() -> NativeLoop | None:
+        def make() -> Loop | None:
             moving = {n: (v, at, step) for n, v in zip(names, values, strict=True)}
             return self._native(body, moving=moving)
 
@@ -175,7 +178,7 @@ class Iteration:
     def repeat(self, function: Function, args: Mapping[str, Array], count: int) -> Results | None:
         """Calls of a function with the same arguments; what the last one gave."""
 
-        def make() -> NativeLoop | None:
+        def make() -> Loop | None:
             return self._native(function, args=args)
 
         results: Results | None = None
@@ -193,8 +196,10 @@ class Iteration:
                     results = loop.results_now()
         return results
 
-    def _native(self, body: Sequence[plans.Plan] | Function, **how: Any) -> NativeLoop | None:
+    def _native(self, body: Sequence[plans.Plan] | Function, **how: Any) -> Loop | None:
         """The rest of a loop as compiled code, or None where it needs Python."""
+        if self.backends.name == "cuda":
+            return self._on_device(body, **how)
         from tlang.run.native.loop import NativeLoop
         from tlang.run.native.memory import Foreign
         from tlang.run.objects import ObjectError
@@ -212,6 +217,17 @@ class Iteration:
             self.why_slow = str(e)
             return None
 
+    def _on_device(self, body: Sequence[plans.Plan] | Function, **how: Any) -> Loop | None:
+        """The rest of a loop as launches, or None where it needs Python."""
+        from tlang.run.deviceloop import DeviceLoop
+        from tlang.run.native.memory import Foreign
+
+        try:
+            return DeviceLoop(self.evaluator, body, **how)
+        except Foreign as e:
+            self.why_slow = str(e)
+            return None
+
     def _body(self, body: Sequence[plans.Plan]) -> None:
         for p in body:
             self.execute(p)
@@ -224,6 +240,6 @@ class Iteration:
                 self.store.store_value(name, self.store.values[name], None, plan.span)
 
 
-def _after(report: Report | None, before: int, loop: NativeLoop) -> Callable[[int], None] | None:
+def _after(report: Report | None, before: int, loop: Loop) -> Callable[[int], None] | None:
     """A report for the rest of a loop in compiled code, of which some iterations are done."""
     return None if report is None else lambda done: report(before + done, loop.shared_now)

@@ -77,6 +77,21 @@ class Resident:
         host = None if self._host is None else np.reshape(self._host, shape)
         return Resident(shape, self.dtype, self._device, host)
 
+    @property
+    def on_device(self) -> bool:
+        """Whether the elements are on the device."""
+        return self._device is not None
+
+    def plain(self) -> Array:
+        """The array of NumPy as kernels take it: bool as bytes."""
+        return _plain(np.asarray(self.host()))
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice) and self._device is not None and key.step in (None, 1):
+            start, stop, _ = key.indices(self.shape[0])
+            return self.rows(start, max(start, stop))
+        return self.host()[key]
+
     def rows(self, start: int, stop: int) -> Resident:
         """Some of the rows, which lie where the array lies."""
         each = math.prod(self.shape[1:])
@@ -111,13 +126,20 @@ def resident(value: Any, dtype: Any, fixed: bool = True) -> Resident:
     array = np.asarray(value, dtype)
     if not fixed or array is not value or not array.ndim:
         return Resident(array.shape, dtype, None, array)
+    found = batch(array)
+    return found if found.on_device else _held(array)
+
+
+def batch(array: Array | Resident) -> Resident:
+    """Some rows of an array: on the device, if the array is there or has room there; else on the host."""
+    if isinstance(array, Resident):
+        return array
     base = array.base
-    if isinstance(base, np.ndarray) and _is_batch(array, base):
-        whole = _held(base)
-        each = base.strides[0]
-        start = (array.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // each
-        return whole.rows(start, start + len(array))
-    return _held(array)
+    if not isinstance(base, np.ndarray) or not _is_batch(array, base):
+        return Resident(array.shape, array.dtype, None, array)
+    start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    first = start // base.strides[0]
+    return _held(base).rows(first, first + len(array))
 
 
 def _is_batch(array: Array, base: Array) -> bool:

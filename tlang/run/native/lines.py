@@ -44,7 +44,7 @@ class Lines:
         self.several_effects = False
         self.starts: list[int] = []
         self.prints: set[int] = set()
-        self._read = _reads(body)
+        self._read = reads(body)
         for plan in body:
             self.starts.append(len(self.code))
             self._line(plan)
@@ -257,8 +257,8 @@ def changed(program: Program, body: Sequence[plans.Plan]) -> set[Name]:
     return names
 
 
-def _reads(body: Sequence[plans.Plan]) -> set[str]:
-    """The values that the lines of a body read."""
+def reads(body: Sequence[plans.Plan]) -> set[str]:
+    """The values made by `set` that the lines of a body read."""
     names: set[str] = set()
     for plan in _flat(body):
         e = getattr(plan, "value", None)
