@@ -28,7 +28,8 @@ from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
 
 MAKERS = {"arange", "full", "ones", "zeros"}  # tested by the programs of tests/cases
 PLACES = {"place", "gather"}  # tested in test_places.py
-SCALAR = sorted(n for n, op in OPS.items() if op.scalar is not None and n not in MAKERS | PLACES)
+DRAWS = {"unit"}  # tested in test_native_random.py
+SCALAR = sorted(n for n, op in OPS.items() if op.scalar is not None and n not in MAKERS | PLACES | DRAWS)
 DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "uint64", "bool")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, np.nan, np.inf, -np.inf, 1e-310, 1e300, 700.0, -745.0]
 

@@ -241,18 +241,12 @@ class _Writer(Elements):
     def compute(self, depth: int, node: Node, scope: dict[object, str]) -> None:
         """A node from its inputs, all of which have variables."""
         self.depth = depth
-        if node.op.name == "unit":
-            scope[node] = self.drawn(depth, node)
-            return
         super().compute(depth, node, scope)
 
-    def drawn(self, depth: int, node: Node) -> str:
+    def drawn(self, node: Node) -> str:
         """A random number: that of its place in the draw."""
-        (state,) = node.inputs
-        place = self.index(self.stream(node, access_itself(node), self.nest.labels[node]), self.groups)
-        words = self.out.array(state)
-        self.depth = depth
-        return elements_of(self.out, depth, node, place, words)
+        place = self.index(self.streams[node], self.groups)
+        return elements_of(self.out, self.depth, node, place, self.out.array(node.inputs[0]))
 
     @property
     def groups(self) -> list[list[int]]:
