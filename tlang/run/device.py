@@ -240,6 +240,8 @@ class DeviceTape(CompiledTape):
 
     def _call(self, node: Node) -> Callable[..., Array]:
         plain = super()._call(node)
+        if node.op.name == "scan":
+            return plain
         view = _moved(node) if node.op.view else None
 
         def call(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
@@ -253,7 +255,11 @@ class DeviceTape(CompiledTape):
         return call
 
     def _scan(self, node: Node) -> Callable[..., Array]:
+        from tlang.run.devicescan import device_scan
+
         plain = Tape._scan(self, node)
+        if (found := device_scan(node, plain)) is not None:
+            return found
 
         def call(sizes: Sizes, draw: Draw, *xs: Array, watch: Watch | None = None) -> Array:
             return plain(sizes, draw, *map(host, xs), watch=watch)

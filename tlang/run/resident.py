@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,9 @@ def resident(value: Any, dtype: Any, fixed: bool = True) -> Resident:
             value if value.dtype == dtype else Resident(value.shape, dtype, None, host(value).astype(dtype))
         )
     array = np.asarray(value, dtype)
-    if not fixed or array is not value or not array.ndim:
+    if not array.ndim:
+        return _number(array.dtype, array.tobytes())
+    if not fixed or array is not value:
         return Resident(array.shape, dtype, None, array)
     found = batch(array)
     return found if found.on_device else _held(array)
@@ -151,6 +154,12 @@ def batch(array: Array | Resident) -> Resident:
     start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
     first = start // base.strides[0]
     return _held(base).rows(first, first + len(array))
+
+
+@lru_cache(256)
+def _number(dtype: Any, data: bytes) -> Resident:
+    """A number, which is taken to the device once: most are the same in every call."""
+    return Resident((), dtype, None, np.frombuffer(data, dtype)[0])
 
 
 def _is_batch(array: Array, base: Array) -> bool:
