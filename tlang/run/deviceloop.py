@@ -102,7 +102,7 @@ class DeviceLoop:
         #: The works of even and odd iterations, whether each is late, and the outputs of both.
         self.works: list[list[tuple[Callable[[], None], bool]]] = []
         self.results: list[dict[str, Resident]] = []
-        self.targets: dict[str, plans.Target] = {}
+        self.targets: dict[str, tuple[plans.Target, tuple[str, ...] | None]] = {}
         if counter is not None:
             self.changing.add(("value", counter[0]))
         if not isinstance(body, Function):
@@ -139,15 +139,19 @@ class DeviceLoop:
         match plan:
             case plans.EchoPlan(value=e, quiet=True):
                 self.evaluation(e, False)
-            case plans.SetPlan(targets=targets, value=e) if e.fields is None:
+            case plans.SetPlan(targets=targets, value=e):
                 if any(t.kind != "value" for t in targets):
                     raise Foreign("it sets what is not a plain value")
-                outputs = self.evaluation(e, any(t.name in self.read for t in targets))
-                for target, output in zip(targets, outputs, strict=True):
-                    self.found[target.name] = output
-                    self.targets[target.name] = target
-                    if target.name in self.read:
-                        self.assign(target.name, output)
+                names = [t.name for t in targets]
+                if e.fields is not None:
+                    names = [f"{names[0]}.{f}" for f in e.fields]
+                outputs = self.evaluation(e, not self.read.isdisjoint(names))
+                for name, output in zip(names, outputs, strict=True):
+                    self.found[name] = output
+                    if name in self.read:
+                        self.assign(name, output)
+                for target in targets:
+                    self.targets[target.name] = target, e.fields
             case _:
                 raise Foreign(f"{type(plan).__name__} goes line by line")
 
@@ -425,8 +429,12 @@ class DeviceLoop:
             words = gpu.download(self.variables["stream", key].now, (2,)).view(np.uint64)
             after[key] = PhiloxState(*words.tolist())
         store.commit({**store.shared, **fresh}, {**store.streams.states, **after})
-        for name, target in self.targets.items():
-            store.store_value(name, self.results[1 - odd][name], target.type, target.span)
+        found = self.results[1 - odd]
+        for name, (target, fields) in self.targets.items():
+            if fields is None:
+                store.store_value(name, found[name], target.type, target.span)
+            else:
+                store.store_record(target, fields, [found[f"{name}.{f}"] for f in fields])
         if self.counter is not None:
             store.values[self.counter[0]] = np.int64(self.counter[1] + self.done - 1)
 
