@@ -11,6 +11,7 @@ An error of an element (`fails`) sets the first word of `status`; what the call 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -165,7 +166,28 @@ class KernelText(Text):
         for dim, name in self.dims.items():
             terms = [self.sizes[s] if k == 1 else f"{k} * {self.sizes[s]}" for s, k in dim.terms]
             head.append(f"    {name} = {' + '.join([*terms, *([str(dim.const)] if dim.const else [])])}")
-        return Launch(_HEAD + "\n".join([*head, *self.lines]) + "\n", tuple(args), grid)
+        return Launch(_HEAD + "\n".join([*head, *_counted(self.lines)]) + "\n", tuple(args), grid)
+
+
+def _counted(lines: Sequence[str]) -> list[str]:
+    """Lines with `while` for each `for` with a start and an end, which takes fewer registers."""
+    out: list[str] = []
+    ends: list[tuple[int, str]] = []
+    for line in (*lines, ""):
+        depth = len(line) - len(line.lstrip()) if line else 0
+        while ends and depth <= ends[-1][0]:
+            out.append(ends.pop()[1])
+        found = _RANGE.fullmatch(line)
+        if found is None:
+            out.append(line)
+            continue
+        indent, name, start, stop, step = found.groups()
+        out += [f"{indent}{name} = {start}", f"{indent}while {name} < {stop}:"]
+        ends.append((depth, f"{indent}    {name} = {name} + {step or 1}"))
+    return out[:-1]
+
+
+_RANGE = re.compile(r"( *)for (\w+) in range\(([^,]+), (.+?)(?:, ([^,]+))?\):")
 
 
 class _Names(Names):
@@ -332,7 +354,7 @@ class _Writer(Elements):
         w = self.shared[dtype]
         out.put(depth, f"{w}[{t}] = {stored(dtype, mine)}")
         out.put(depth, "cuda.syncthreads()")
-        out.put(depth, f"h = ({count}) // 2")
+        out.put(depth, f"h = ({count}) >> 1")
         out.put(depth, "while h > 0:")
         out.put(depth + 1, f"if {lane} < h:")
         one, other = out.name("s"), out.name("s")
@@ -340,7 +362,7 @@ class _Writer(Elements):
         out.put(depth + 2, f"{other} = {loaded(dtype, f'{w}[{t} + h]')}")
         out.put(depth + 2, f"{w}[{t}] = {stored(dtype, _combined(node, one, other))}")
         out.put(depth + 1, "cuda.syncthreads()")
-        out.put(depth + 1, "h = h // 2")
+        out.put(depth + 1, "h = h >> 1")
         found = out.name("v")
         out.put(depth, f"{found} = {loaded(dtype, f'{w}[{first}]')}")
         out.put(depth, "cuda.syncthreads()")
@@ -661,14 +683,14 @@ def _combine(node: Node, part: Partial) -> Launch:
         (4, f"s = {_combined(node, 's', 'v')}"),
         (2, f"w[t] = {stored(dtype, 's')}"),
         (2, "cuda.syncthreads()"),
-        (2, "h = cuda.blockDim.y // 2"),
+        (2, "h = cuda.blockDim.y >> 1"),
         (2, "while h > 0:"),
         (3, "if y < h:"),
         (4, f"a = {loaded(dtype, 'w[t]')}"),
         (4, f"b = {loaded(dtype, 'w[t + h * cuda.blockDim.x]')}"),
         (4, f"w[t] = {stored(dtype, _combined(node, 'a', 'b'))}"),
         (3, "cuda.syncthreads()"),
-        (3, "h = h // 2"),
+        (3, "h = h >> 1"),
         (2, f"if y == 0 and j < {n}:"),
         (3, f"{out.array(node)}[j] = w[x]"),
         (2, "cuda.syncthreads()"),
