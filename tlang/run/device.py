@@ -46,6 +46,12 @@ def kind_of(dtype: DType) -> str:
     return "uint8" if dtype is BOOL else dtype.numpy_name
 
 
+def signature(launch: Launch) -> gpu.Signature:
+    """The parameters of a kernel."""
+    kinds = {a: f"{kind_of(a.dtype)}*" for a in launch.args if isinstance(a, Node | Temporary)}
+    return tuple(kinds.get(a, "int64*" if a == STATUS else "int64") for a in launch.args)
+
+
 def limits() -> Limits:
     """What blocks and grids may have here."""
     return Limits(gpu.threads(), gpu.most_blocks())
@@ -147,19 +153,15 @@ class DeviceFrame:
         if not action.serves(self.size):
             return
         grid, block = shape_of(action.grid, self.size, self.limits)
-        kinds: list[str] = []
         args: list[Any] = []
         for a in action.args:
             if isinstance(a, str):
-                kinds.append("int64*")
                 args.append(self.status)
             elif isinstance(a, Node | Temporary):
-                kinds.append(f"{kind_of(a.dtype)}*")
                 args.append(self.inner.get(a, a))
             else:
-                kinds.append("int64")
                 args.append(parts_of(a.of, self.size, self.limits) if isinstance(a, Count) else self.sizes[a])
-        kernel = gpu.kernel(action.text, "kernel", tuple(kinds))
+        kernel = gpu.kernel(action.text, "kernel", signature(action))
         holes = [(k, a) for k, a in enumerate(args) if isinstance(a, Node)]
         if not holes:
             prepared = kernel.prepare(grid, block, args)
@@ -276,8 +278,10 @@ def _moved(view: Node) -> Callable[..., Resident] | None:
     if one is None:
         return None
     kept = [a for a in one.axes if a is not None]
-    stretched = any(a is None and d != ONE for a, d in zip(one.axes, view.shape, strict=True))
-    if one.whole and kept == sorted(kept) and not stretched:
+    same = all(
+        d == (ONE if a is None else one.base.shape[a]) for a, d in zip(one.axes, view.shape, strict=True)
+    )
+    if one.whole and kept == sorted(kept) and same:
         return lambda sizes, draw, x: x.reshaped(tuple(d.evaluate(sizes) for d in view.shape))
     x = view.inputs[0]
     leaf = view.graph.leaf("value", Tensor(x.dtype, x.shape), view.span, name="%x")
