@@ -14,6 +14,7 @@ import numpy as np
 
 from tlang.emit.cuda import (
     STATUS,
+    Arg,
     Copy,
     Count,
     Launch,
@@ -48,8 +49,13 @@ def kind_of(dtype: DType) -> str:
 
 def signature(launch: Launch) -> gpu.Signature:
     """The parameters of a kernel."""
-    kinds = {a: f"{kind_of(a.dtype)}*" for a in launch.args if isinstance(a, Node | Temporary)}
-    return tuple(kinds.get(a, "int64*" if a == STATUS else "int64") for a in launch.args)
+
+    def kind(arg: Arg) -> str:
+        if isinstance(arg, Node | Temporary):
+            return f"{kind_of(arg.dtype)}*"
+        return "int64*" if arg == STATUS else "int64"
+
+    return tuple(map(kind, launch.args))
 
 
 def limits() -> Limits:
