@@ -27,7 +27,7 @@ demo: $(CORE) ## train a classifier of handwritten digits (programs/digits.tl)
 test: $(TEST) ## run the tests, except the slow sweeps
 	@$(BIN)/python -m pytest
 
-test-all: $(ORACLES) ## run all tests, the slow sweeps too
+test-all: $(ORACLES) ## run all tests: the slow sweeps, JAX, kernels of the GPU
 	@$(BIN)/python -m pytest --runslow
 
 check: $(TEST) ## format, lint, types and tests: what a change must pass
@@ -77,8 +77,8 @@ $(TEST): pyproject.toml | $(BIN)/python
 	@touch $(CORE) $@
 
 $(ORACLES): pyproject.toml | $(BIN)/python
-	@echo "installing tlang, what its tests need and JAX into $(VENV)"
-	@$(PIP) install --editable '.[test,oracles]'
+	@echo "installing tlang, what its tests need, JAX and numba-cuda into $(VENV)"
+	@$(PIP) install --editable '.[test,oracles,cuda]'
 	@touch $(CORE) $(TEST) $@
 
 $(BENCH): pyproject.toml | $(BIN)/python

@@ -7,6 +7,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+from compiled import BACKEND, ON_A_GPU, SIMULATED
 
 import tlang
 from tlang.emit.random import helpers, name, per_block
@@ -53,6 +54,7 @@ STATES = [
     PhiloxState(2**63, 2**32),
     PhiloxState(rng.philox_state(7, "noise").key, 2**63),
 ]
+MANY = 1_000 if SIMULATED else 100_000
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 1023, 1024, 1025, 4099, 70001]
 
 
@@ -239,7 +241,7 @@ def same(first: Any, second: Any) -> None:
 def test_functions_draw_in_kernels() -> None:
     """The numbers and the states of the interpreter, in single calls and in loops; `hold` keeps a state."""
     x = np.arange(10.0)
-    compiled, plain = (tlang.compile(DRAWS, backend) for backend in ("cpu", "numpy"))
+    compiled, plain = (tlang.compile(DRAWS, backend) for backend in (BACKEND, "numpy"))
     for _ in range(2):
         same(compiled.f(x), plain.f(x))
         np.testing.assert_array_equal(compiled.g(), plain.g())
@@ -298,12 +300,14 @@ function step(mu) = where(i, mu, 0) * a + d where { update sd = 1 + 0.001 * mean
 def test_parameters_that_only_the_run_knows() -> None:
     """Uniforms and bernoulli are exact, the rest is within 4 units in the last place; states are the same."""
     gen = np.random.default_rng(1)
-    mu, sc = gen.normal(size=100_000), gen.random(100_000, np.float32)
-    compiled, plain = (tlang.compile(RUN_TIME, backend) for backend in ("cpu", "numpy"))
+    mu, sc = gen.normal(size=MANY), gen.random(MANY, np.float32)
+    compiled, plain = (tlang.compile(RUN_TIME, backend) for backend in (BACKEND, "numpy"))
     for _ in range(2):
-        for found, right in zip(compiled.draw(mu, sc), plain.draw(mu, sc), strict=True):
+        for key, found, right in zip("abcdefghi", compiled.draw(mu, sc), plain.draw(mu, sc), strict=True):
             assert found.dtype == right.dtype
-            if right.dtype.kind == "f":
+            if key == "h" and ON_A_GPU:  # the normal is not exact, and its product is added to the mean
+                assert (np.abs(found - right) / np.spacing(np.maximum(sc, np.abs(right)))).max() <= 4
+            elif right.dtype.kind == "f":
                 assert ulps(found, right).max() <= 4
             else:
                 assert np.array_equal(found, right)
@@ -314,8 +318,8 @@ def test_parameters_that_only_the_run_knows() -> None:
 
 
 def test_draws_with_parameters_in_loops() -> None:
-    mu = np.linspace(-1, 1, 1000)
-    compiled, plain = (tlang.compile(RUN_TIME, backend) for backend in ("cpu", "numpy"))
+    mu = np.linspace(-1, 1, MANY // 100)
+    compiled, plain = (tlang.compile(RUN_TIME, backend) for backend in (BACKEND, "numpy"))
     found, right = (m.repeat(50, "step", mu) for m in (compiled, plain))
     np.testing.assert_allclose(found, right, rtol=1e-12)
     assert not compiled._session.loops.why_slow
@@ -340,7 +344,7 @@ function nothing(low) = 0 * z where { update s = s + 1 }
 """
 
 
-@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+@pytest.mark.parametrize("backend", ["numpy", BACKEND])
 @pytest.mark.parametrize(
     ("name", "args"),
     [
@@ -384,7 +388,7 @@ function step() = (z, 0 * unread) where { update lam = lam - 1; update total = t
 def test_draws_by_numpy_between_kernels_of_a_loop() -> None:
     """The numbers, and where a parameter becomes wrong the error, of the interpreter."""
     found = []
-    for backend in ("numpy", "cpu"):
+    for backend in ("numpy", BACKEND):
         m = tlang.compile(IN_BETWEEN + "repeat 4 { set last = step() }", backend)
         assert not m._session.loops.why_slow
         states = [m[v].state for v in ("k", "z", "unread")]

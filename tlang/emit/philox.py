@@ -3,7 +3,8 @@
 Uniforms and integers are those of the interpreter bit for bit. Normals of f64 take the `log`, `sin` and `cos`
 of the device. Those of f32 are computed in f32 alone, with what would cancel done in integers: near u1 = 1
 the logarithm is `log1p` of the exact distance from 1, and the angle is reduced to an eighth of a turn before
-it becomes a float.
+it becomes a float. For that little, sine and cosine are the polynomials of Cephes: those of the device have
+a part for great angles that computes in f64.
 
 All words are int64; of products of two halves only the bits that are asked for matter.
 """
@@ -16,6 +17,9 @@ from tlang.graph.node import Node
 from tlang.types import F32, F64
 
 _LOW = "0xFFFFFFFF"
+#: For x of at most an eighth of a turn and z = x^2: `x + x z P(z)`, and `1 - z / 2 + z^2 Q(z)`.
+_SINE = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+_COSINE = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 
 
 def per_block(node: Node) -> int:
@@ -114,7 +118,7 @@ def _normal64(out: Text, depth: int, x: str, y: str) -> tuple[str, str]:
 
 def _normal32(out: Text, depth: int, x: str, y: str) -> tuple[str, str]:
     """The same pair in f32: u1 is 1 - v / 2^32, and the angle q eighths of two turns and what is left."""
-    v, ln, radius, turn, q, angle, s, c, odd, even = (out.name("r") for _ in range(10))
+    v, ln, radius, turn, q, angle, z, s, c, odd, even = (out.name("r") for _ in range(11))
     small, one = f"np.float32({2.0**-32!r})", "np.float32(1.0)"
     for line in (
         f"{v} = {_LOW} - ({x} & {_LOW})",
@@ -126,14 +130,20 @@ def _normal32(out: Text, depth: int, x: str, y: str) -> tuple[str, str]:
         f"{turn} = {y} & {_LOW}",
         f"{q} = ({turn} + 0x20000000) >> 30",
         f"{angle} = np.float32({turn} - ({q} << 30)) * np.float32({6.283185307179586 * 2.0**-32!r})",
-        f"{s} = math.sin({angle})",
-        f"{c} = math.cos({angle})",
+        f"{z} = {angle} * {angle}",
+        f"{s} = {angle} + {angle} * ({z} * {_polynomial(_SINE, z)})",
+        f"{c} = {one} - {z} * np.float32(0.5) + {z} * {z} * {_polynomial(_COSINE, z)}",
         f"{odd} = {s} if {q} & 1 else {c}",
         f"{even} = {c} if {q} & 1 else {s}",
         f"{radius} = -{radius} if {q} & 2 else {radius}",
     ):
         out.put(depth, line)
     return f"{radius} * ({odd} * (np.float32(-1.0) if {q} & 1 else {one}))", f"{radius} * {even}"
+
+
+def _polynomial(factors: tuple[float, float, float], z: str) -> str:
+    a, b, c = (f"np.float32({x!r})" for x in factors)
+    return f"(({a} * {z} + {b}) * {z} + {c})"
 
 
 def _integer(out: Text, depth: int, node: Node, x: str, y: str) -> str:

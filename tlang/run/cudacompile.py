@@ -120,16 +120,21 @@ def to_cubin(text: str, name: str, signature: Signature, cc: Capability = (9, 0)
 
     Raises :class:`CompileError` if the text does not compile or link.
     """
+    return linked(to_ptx(text, name, signature, cc), name, cc)
+
+
+def linked(ptx: str, name: str, cc: Capability) -> tuple[bytes, str]:
+    """The code of portable assembly, and what the linker says. Raises :class:`CompileError`."""
     from cuda.bindings import nvjitlink
 
-    ptx = to_ptx(text, name, signature, cc).encode()
+    given = ptx.encode()
     options = [f"-arch=sm_{cc[0]}{cc[1]}", "-verbose"]
     try:
         linker = nvjitlink.create(len(options), options)
     except nvjitlink.nvJitLinkError as e:
         raise CompileError.of(f"cannot link {name} for {options[0]}: {e}") from e
     try:
-        nvjitlink.add_data(linker, nvjitlink.InputType.PTX, ptx, len(ptx), name)
+        nvjitlink.add_data(linker, nvjitlink.InputType.PTX, given, len(given), name)
         nvjitlink.complete(linker)
         code = bytearray(nvjitlink.get_linked_cubin_size(linker))
         nvjitlink.get_linked_cubin(linker, code)
@@ -217,7 +222,7 @@ def simulated(text: str, name: str) -> Callable[..., None]:
     from numba.cuda.simulator import kernelapi
 
     kernelapi.FakeCUDAShared.array = _shared_array
-    kernelapi.FakeCUDAModule.cbrt = staticmethod(np.cbrt)  # its own has no root of a negative number
+    kernelapi.FakeCUDAModule.cbrt = _cbrt  # its own has no root of a negative number
     space = load(text + _QUIET.format(name=name))
     space["math"] = cudasim.MATH
     sys.setswitchinterval(1e-4)  # threads that wait for each other change places often
@@ -227,6 +232,12 @@ def simulated(text: str, name: str) -> Callable[..., None]:
         run[grid, block](*(_Elements(a) if isinstance(a, np.ndarray) else a for a in args))
 
     return launch
+
+
+def _cbrt(self: Any, x: Any) -> Any:
+    import numpy as np
+
+    return np.cbrt(x)
 
 
 _SHARED = threading.Lock()

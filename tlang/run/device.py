@@ -53,7 +53,7 @@ def kind_of(dtype: DType) -> str:
     return "uint8" if dtype is BOOL else dtype.numpy_name
 
 
-def signature(launch: Launch) -> tuple[str, ...]:
+def signature(launch: Launch) -> gpu.Signature:
     """The parameters of a kernel."""
 
     def kind(arg: Arg) -> str:
@@ -292,8 +292,10 @@ def _moved(view: Node) -> Callable[..., Resident] | None:
     if one is None:
         return None
     kept = [a for a in one.axes if a is not None]
-    stretched = any(a is None and d != ONE for a, d in zip(one.axes, view.shape, strict=True))
-    if one.whole and kept == sorted(kept) and not stretched:
+    same = all(
+        d == (ONE if a is None else one.base.shape[a]) for a, d in zip(one.axes, view.shape, strict=True)
+    )
+    if one.whole and kept == sorted(kept) and same:
         return lambda sizes, draw, x: x.reshaped(tuple(d.evaluate(sizes) for d in view.shape))
     x = view.inputs[0]
     leaf = view.graph.leaf("value", Tensor(x.dtype, x.shape), view.span, name="%x")
