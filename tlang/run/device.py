@@ -39,6 +39,7 @@ from tlang.plan.views import one_step
 from tlang.run import gpu, profile
 from tlang.run.build import ALIGNMENT, CompiledTape, Unfit, layout, lifetimes, positive
 from tlang.run.deviceproduct import operands, prepared, products
+from tlang.run.devicerows import of_rows
 from tlang.run.resident import Resident, host, resident, shaped
 from tlang.types import BOOL, ONE, Dim, DType, Tensor
 
@@ -242,6 +243,7 @@ class DeviceTape(CompiledTape):
         view = _moved(node) if node.op.view else None
         reshapes = node.op.name in ("reshape", "reshape_like")
         for_shape = node.op.shape_only
+        rows = of_rows(node)
 
         def call(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
             if view is not None and isinstance(xs[0], Resident):
@@ -249,6 +251,8 @@ class DeviceTape(CompiledTape):
                     return view(sizes, draw, xs[0])
                 except KeyError:
                     pass  # a size that only the run knows
+            if rows is not None and isinstance(xs[0], Resident):
+                return rows(sizes, draw, *xs)
             if reshapes and isinstance(xs[0], Resident):
                 others = [shaped(x) if i in for_shape else host(x) for i, x in enumerate(xs[1:], 1)]
                 return xs[0].reshaped(plain(sizes, draw, shaped(xs[0]), *others).shape)

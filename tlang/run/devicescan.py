@@ -89,12 +89,12 @@ class DeviceScan:
         return found
 
     def run(self, sizes: Sizes, draw: Draw, xs: Sequence[Array]) -> tuple[Resident, ...] | None:
-        """The parts that are kept; None where there are no steps, or one fails."""
+        """The parts that are kept; None where their number makes no sense, or one fails."""
         body, rest = self.body, xs[self.counted :]
         carried, given = len(body.state), len(body.elements)
         sequences = list(map(_on_device, rest[carried : carried + given], body.elements))
         count = len(sequences[0]) if sequences else int(host(xs[0]))
-        if count < 1 or any(len(s) != count for s in sequences):
+        if count < 0 or any(len(s) != count for s in sequences):
             return None
         rows = [
             Rows(np.shape(x), b, count, self.reverse, k in self.kept)
@@ -105,7 +105,8 @@ class DeviceScan:
         values: dict[Node, Resident] = dict(zip(body.free, free, strict=True))
         shapes: dict[Node, Resident] = dict(values)
         shapes.update(zip(body.state, (r.first for r in rows), strict=True))
-        shapes.update((e, s.row(0)) for e, s in zip(body.elements, sequences, strict=True))
+        of_each = (Resident(s.shape[1:], s.dtype, None) for s in sequences)
+        shapes.update(zip(body.elements, of_each, strict=True))
         self.tape.bind(shapes.__getitem__, sizes)
         for x, row in zip(rest[:carried], rows, strict=True):
             row.begin(x)
