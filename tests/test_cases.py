@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compiled import BACKEND, ON_A_GPU, SIMULATED
 
 import tlang
 from tlang.codes import CODES
@@ -26,7 +27,9 @@ from tlang.tools.testing import FileTest, expectations, run_file
 
 ROOT = Path(__file__).parent.parent
 CASES = sorted((ROOT / "tests/cases").rglob("*.tl"))
-BACKENDS = ("numpy", "cpu")
+BACKENDS = (BACKEND,) if ON_A_GPU else ("numpy", BACKEND)
+#: What takes days in the simulator: `test_cuda.py` runs the like of it with smaller sizes.
+TOO_LONG = {"07_logistic_regression.tl"} if SIMULATED else set()
 PROGRAMS = sorted((ROOT / "programs").glob("*.tl"))
 
 
@@ -41,6 +44,8 @@ def report(result: Any) -> str:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("path", CASES, ids=lambda p: str(p.relative_to(ROOT / "tests/cases")))
 def test_case(path: Path, backend: str) -> None:
+    if path.name in TOO_LONG:
+        pytest.skip("it takes too long in the simulator")
     result = run_file(str(path), backend=backend)
     assert not result.failures, report(result)
 

@@ -128,7 +128,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
 
     def call(function: str, *args: Any) -> None:
         if facts.get("status"):
-            raise cudadriver.DriverError(function, facts["status"])
+            raise cudadriver.DriverError.of(function, facts["status"])
 
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
     monkeypatch.setattr(cudadriver, "library", lambda: facts.get("library", "there"))
@@ -183,7 +183,7 @@ def test_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no cuBLAS" in found.found
 
     def broken() -> None:
-        raise cudadriver.DriverError("cuDevicePrimaryCtxRetain", 2)
+        raise cudadriver.DriverError.of("cuDevicePrimaryCtxRetain", 2)
 
     monkeypatch.setattr(gpu, "device", broken)
     assert {f.what: f for f in doctor.examine()}["CUDA"].advice
@@ -478,8 +478,8 @@ def test_the_simulator_finds_wrong_indices() -> None:
 
 @on_a_gpu
 def test_limits_and_the_device() -> None:
-    assert gpu.threads() == (8 if SIMULATED else 256)
-    assert gpu.most_blocks() == (4 if SIMULATED else 1024)
+    assert gpu.threads() == (4 if SIMULATED else 256)
+    assert gpu.most_blocks() == (3 if SIMULATED else 1024)
     assert gpu.device().multiprocessors > 0
     assert gpu.device().capability >= (7, 5)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compiled import BACKEND, CompiledTape, of_the_processor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +23,13 @@ from tlang.interpret import Tape
 from tlang.plan.fuse import fused, lower
 from tlang.plan.show import show
 from tlang.plan.steps import LARGEST, Nest, inputs_of, why_not
-from tlang.run.build import CompiledTape
 from tlang.run.objects import ObjectError
 from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
 
 MAKERS = {"arange", "full", "ones", "zeros"}  # tested by the programs of tests/cases
 PLACES = {"place", "gather"}  # tested in test_places.py
-SCALAR = sorted(n for n, op in OPS.items() if op.scalar is not None and n not in MAKERS | PLACES)
+DRAWS = {"unit"}  # tested in test_native_random.py
+SCALAR = sorted(n for n, op in OPS.items() if op.scalar is not None and n not in MAKERS | PLACES | DRAWS)
 DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "uint64", "bool")
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, np.nan, np.inf, -np.inf, 1e-310, 1e300, 700.0, -745.0]
 
@@ -162,6 +163,19 @@ def test_arrays_that_are_not_contiguous() -> None:
         same(w, f)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_literals_that_are_no_numbers(dtype: str) -> None:
+    graph = Graph()
+    array = np.array([-1, 0, 2, np.nan], dtype)
+    x = leaf(graph, "x", array, ["n"])
+    roots = []
+    for value in (np.inf, -np.inf, np.nan):
+        literal = graph.const(value, Tensor(x.dtype))
+        roots += [x.apply("gt", graph.literal(0)).apply("where", literal, x), x.apply("maximum", literal)]
+    for w, f in zip(*both(roots, {"x": array}), strict=True):
+        same(w, f)
+
+
 def test_a_chain_is_one_nest() -> None:
     graph = Graph()
     x = leaf(graph, "x", np.zeros(3), ["n"])
@@ -227,6 +241,7 @@ def test_why_an_operation_stands_alone() -> None:
     assert "`cumsum` is not elementwise, or has no scalar form" in text
 
 
+@of_the_processor
 def test_where_no_kernel_can_be_built_numpy_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise ObjectError("no linker here")
@@ -240,6 +255,7 @@ def test_where_no_kernel_can_be_built_numpy_does_the_work(monkeypatch: pytest.Mo
     same(np.arange(3.0) ** 2 + np.exp(np.arange(3.0)), found)
 
 
+@of_the_processor
 def test_no_run_imports_numba(tmp_path: Path) -> None:
     program = tmp_path / "p.tl"
     program.write_text(
@@ -414,6 +430,7 @@ def test_random_graphs_agree(data: st.DataObject) -> None:
         np.testing.assert_allclose(f, w, rtol=1e-10, atol=1e-12)
 
 
+@of_the_processor
 def test_equal_steps_are_one_function() -> None:
     """What is compiled does not grow with the number of layers that are alike."""
 
@@ -463,6 +480,7 @@ def test_large_graphs_have_the_values_of_the_interpreter() -> None:
         np.testing.assert_allclose(f, w, rtol=1e-9, atol=1e-12)
 
 
+@of_the_processor
 def test_threads_of_blas() -> None:
     """They are as many as a program is given; where it is given one, BLAS keeps its own."""
     import ctypes
@@ -497,7 +515,7 @@ def test_what_a_nest_has_along_other_axes() -> None:
         function other(q: f64[m, m]) = (sum(exp(q).T * q), exp(q) * q.T, sum(exp(q).T - exp(q), axis = 0))
     """
     q = np.random.default_rng(6).normal(size=(5, 5))
-    plain, fast = tlang.compile(text, "numpy"), tlang.compile(text, "cpu")
+    plain, fast = tlang.compile(text, "numpy"), tlang.compile(text, BACKEND)
     for name in ("f", "other"):
         for found, wanted in zip(getattr(fast, name)(q), getattr(plain, name)(q), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
@@ -599,6 +617,6 @@ def test_steps_that_would_wait_for_each_other() -> None:
     """
     rng = np.random.default_rng(7)
     given = rng.normal(size=(3, 4)), rng.normal(size=4), 0.7
-    plain, fast = tlang.compile(text, "numpy"), tlang.compile(text, "cpu")
+    plain, fast = tlang.compile(text, "numpy"), tlang.compile(text, BACKEND)
     for found, wanted in zip(fast.f(*given), plain.f(*given), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-10)

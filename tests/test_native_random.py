@@ -11,8 +11,11 @@ import pytest
 import tlang
 from tlang.emit.random import helpers, name, per_block
 from tlang.run import rng
+from tlang.run.build import Segment
 from tlang.run.objects import compile_text, load_object
 from tlang.run.rng import PhiloxState
+from tlang.source import Source
+from tlang.tools.emit import emit
 
 FLOATS = list(product(("uniform", "normal"), ("float64", "float32")))
 SAME = [("integers", t) for t in ("int64", "uint64", "int8")]
@@ -395,3 +398,161 @@ def test_draws_by_numpy_between_kernels_of_a_loop() -> None:
         found.append((m.last.z.tolist(), m.total.value, other.total.value, other.lam.value))
     assert found[0] == found[1]
     assert found[0][3] == -1
+
+
+FUSED = """
+stream gen = philox(11)
+tensor x: f64[n, m]
+tensor w: f64[m]
+random z: f64[n, m] ~ gen.normal(0, 1)
+random u: f32[n, m] ~ gen.uniform(-1, 1)
+random v: f64[n, m] ~ gen.uniform(0, 1)
+random k: i16[n, m] ~ gen.integers(-7, 9)
+random keep: f64[n, m] ~ gen.bernoulli(0.75)
+random row: f64[m] ~ gen.normal(1, 2)
+random column: f64[n] ~ gen.uniform(0, 1)
+random one: f64 ~ gen.uniform(0, 1)
+random cube: f64[2, n, m] ~ gen.uniform(0, 1)
+random e: f32[n, m] ~ gen.exponential(f32(abs(x)))
+shared s: f64 = 1
+shared b: f64[n, m] = [[0]]
+function sums(x) = (sum(z), sum(x * u, axis=0), sum(x * v, axis=1), sum(k), sum(k, axis=1))
+function greatest(x) = (max(x + keep, axis=0), max(x * z))
+function first(x) = sum(z, axis=0)
+function last(x) = mean(x * z)
+function both(x) = (x + 0.1 * z - u, sum(k * v))
+function kept(x) = (z, sum(z ** 2), u + x)
+function stretched(x) = (x + row, x * column[:, None], one * x, sum(row) + sum(column))
+function transposed(x) = (x.T + z.T, v.T + sum(v.T, axis=1)[:, None], sum(u.T, axis=0))
+function stages(x) = (softmax(x + z, axis=1), logsumexp(x * v, axis=1), v / sum(v, axis=1, keepdims=True))
+function product(x, w) = ((x * keep) @ w, w @ (x * z).T, (x * u).T @ (x @ w))
+function dropout(x) = (x * keep, grad(sum(tanh(x * keep) ** 2), x))
+function middle(x) = (sum(cube, axis=1), sum(cube * x, axis=(0, 2)), sum(cube[1] * x))
+function examined(x) = sum(e * e, axis=1)
+function far(x) = sum(sin(1e9 * x * v), axis=1)
+function step(x) = (mean(z * x), sum(v)) where {
+    update s = s + mean(u * x) + sum(k)
+    update b = 0.5 * b + x * keep
+}
+"""
+RANDOM = ("z", "u", "v", "k", "keep", "row", "column", "one", "cube", "e")
+FORMS = ["sums", "greatest", "first", "last", "both", "kept", "stretched", "transposed", "stages", "product"]
+FORMS += ["dropout", "middle", "examined", "far", "step"]
+SHAPES = [(1, 1), (1, 3), (7, 1), (3, 7), (7, 20), (600, 3), (3, 4097), (4097, 5), (70, 1025), (0, 3), (3, 0)]
+
+
+@pytest.fixture(scope="module")
+def fused_pair() -> Any:
+    return tlang.compile(FUSED, "cpu"), tlang.compile(FUSED, "numpy")
+
+
+def close(first: Any, second: Any) -> None:
+    for found, wanted in zip(first, second, strict=True):
+        assert np.asarray(found).dtype == np.asarray(wanted).dtype
+        if np.asarray(wanted).dtype.kind == "f":
+            size = np.abs(wanted).max() if np.size(wanted) else 1
+            rough = 1e-5 if np.asarray(wanted).dtype == np.float32 else 1e-11
+            np.testing.assert_allclose(found, wanted, rtol=rough, atol=rough * size)
+        else:
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_fused_draws(fused_pair: Any, shape: tuple[int, int]) -> None:
+    """Numbers drawn where they are used: those of the interpreter, in calls and in loops, and all states."""
+    gen = np.random.default_rng(3)
+    x, w = gen.normal(size=shape), gen.normal(size=shape[1])
+    for form in FORMS:
+        for module in fused_pair:
+            module.run(f"set b = zeros([{shape[0]}, {shape[1]}])")
+        args = (x, w) if form == "product" else (x,)
+        if not x.size and form in ("greatest", "last", "stages", "step"):
+            continue  # of nothing there is no maximum, and no mean
+        for repeat in (0, 1, 3):
+            found, right = (
+                m.repeat(repeat, form, *args) if repeat else getattr(m, form)(*args) for m in fused_pair
+            )
+            close(*(r if isinstance(r, tuple) else (r,) for r in (found, right)))
+            for variable in RANDOM:
+                assert fused_pair[0][variable].state == fused_pair[1][variable].state
+            close(*([m.s.value, m.b.value] for m in fused_pair))
+
+
+@pytest.mark.parametrize("name", ["sums", "both", "stages", "dropout", "step"])
+def test_fused_draws_do_not_depend_on_threads(name: str) -> None:
+    x, found = np.random.default_rng(4).normal(size=(1001, 1003)), []
+    for threads in (1, 2, 3):
+        m = tlang.compile(FUSED, "cpu")
+        m._session.threads = threads
+        m.run("set b = zeros([1001, 1003])")
+        for repeat in (0, 2):
+            result = m.repeat(repeat, name, x) if repeat else getattr(m, name)(x)
+        found.append(result)
+    for other in found[1:]:
+        for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (found[0], other)), strict=True):
+            assert np.array_equal(a, b)
+
+
+def segments(monkeypatch: pytest.MonkeyPatch) -> list[Segment]:
+    """The segments that are made from now on."""
+    made: list[Segment] = []
+    plain = Segment.__init__
+
+    def init(self: Segment, *args: Any, **kwargs: Any) -> None:
+        plain(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(Segment, "__init__", init)
+    return made
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "mean(z * x)",
+        "sum(z ** 2) + sum(u)",
+        "sum(tall, axis=0)",
+        "sum(exp(square), axis=1)",
+        "mean(where(keep, x, 0))",
+    ],
+)
+def test_no_array_of_randoms(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call needs beside its arrays does not grow with the draw."""
+    made = segments(monkeypatch)
+    m = tlang.compile(
+        f"""
+        random z: f64[1_000_000] ~ normal(0, 1)
+        random u: f32[1_000_000] ~ uniform(-1, 1)
+        random keep: bool[1_000_000] ~ bernoulli(0.5)
+        random tall: f64[10_000, 100] ~ normal(0, 1)
+        random square: f64[1000, 1000] ~ normal(0, 1)
+        tensor x: f64[1_000_000]
+        function f(x) = {formula} + 0 * sum(x[:1])
+        """,
+        "cpu",
+    )
+    m.f(np.ones(10**6))
+    (frame,) = (f for s in made for frames in s.frames.values() for f in frames)
+    assert frame.memory.nbytes < 200_000
+    assert all(np.prod(shape) <= 1000 for _, shape, _ in frame.outputs)
+
+
+def test_plans_show_where_numbers_are_drawn() -> None:
+    text = """
+        random z: f64[n, m] ~ normal(0, 1)
+        random bias: f64[m] ~ uniform(0, 1)
+        random thin: f64[n, 3] ~ uniform(0, 1)
+        function f(x: f64[n, m]) = sum(x * z, axis=0)
+        function g(x: f64[n, m]) = x + bias
+        function h(x: f64[n, m]) = (z, x + z)
+        function k(x: f64[n, 3]) = sum(x * thin, axis=1)
+    """
+
+    def plan(name: str) -> list[str]:
+        shown = emit(Source("<text>", text), "plan", name, unused="ignore").splitlines()
+        return [line.split("  (")[0].strip() for line in shown if "draw" in line or "reads unit" in line]
+
+    assert plan("f") == ["draw normal: f64[n, m]"]  # a member of the nest
+    assert plan("g") == ["0: draw uniform: f64[m]", "reads unit: f64[m]"]  # once, not for each row
+    assert plan("h") == ["0: draw normal: f64[n, m]", "reads unit: f64[n, m]"]  # it is wanted anyway
+    assert plan("k") == ["0: draw uniform: f64[n, 3]", "reads unit: f64[n, 3]"]  # short rows

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compiled import CompiledTape
 from op_cases import (
     CASES,
     DTYPES,
@@ -26,7 +27,6 @@ from tlang.graph.node import OPS, Graph, Node, verify
 from tlang.graph.ops import FORMULAS
 from tlang.interpret import Tape
 from tlang.rewrite import rewrite
-from tlang.run.build import CompiledTape
 from tlang.types import F64, FROM_NUMPY, Tensor
 
 #: So many cases are one program: compiling many at once costs less than one by one.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compiled import BACKEND, CompiledTape, of_the_processor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +16,7 @@ from tlang.graph.ops import indexing
 from tlang.interpret import Tape
 from tlang.plan.fuse import lower
 from tlang.plan.steps import Alone
-from tlang.run.build import CompiledTape
-from tlang.types import FROM_NUMPY, Dim, Symbol, Tensor
+from tlang.types import FROM_NUMPY, I64, Dim, Symbol, Tensor
 
 FULL = ("slice", None, None, 1)
 
@@ -136,7 +136,7 @@ def test_one_a_row(shape: tuple[int, int]) -> None:
     wanted = -np.log(p[n, y]).mean()
     slope = p.copy()
     slope[n, y] -= 1
-    for backend in ("numpy", "cpu"):
+    for backend in ("numpy", BACKEND):
         m = compile(PICK, backend=backend)
         for _ in range(3):
             cost, g = m.f(x, y)
@@ -178,7 +178,7 @@ function at(x) = x[2, 1]
 def test_errors_are_those_of_the_interpreter(function: str, args: tuple[Any, ...]) -> None:
     """Outside of a size: the same coded error from both backends, and the state stays."""
     found = []
-    for backend in ("numpy", "cpu"):
+    for backend in ("numpy", BACKEND):
         m = compile(PROGRAM, backend=backend)
         for _ in range(2):
             with pytest.raises(TlangError) as e:
@@ -228,6 +228,7 @@ function new(v) = (n = w * 2, m = sum(w)) where { update w = w * 2 + v }
 """
 
 
+@of_the_processor
 def test_updates_in_place() -> None:
     """Calls and loops overwrite a state that nobody else has, and only that; the numbers are the same."""
     p, q = np.arange(50.0), np.arange(40.0)
@@ -242,7 +243,7 @@ def test_updates_in_place() -> None:
         ("new", (2.0,), False),
     ]
     for name, args, in_place in calls:
-        plain, fast = (compile(IN_PLACE, backend=b) for b in ("numpy", "cpu"))
+        plain, fast = (compile(IN_PLACE, backend=b) for b in ("numpy", BACKEND))
         key = "a" if name == "rank1" else "w"
         for _ in range(12):  # the eighth call prepares for more like it
             before = fast._session.store.shared[key]
@@ -261,8 +262,9 @@ def test_updates_in_place() -> None:
         np.testing.assert_allclose(fast.a.value, plain.a.value, rtol=1e-12)
 
 
+@of_the_processor
 def test_a_state_that_others_have_is_not_overwritten() -> None:
-    m = compile(IN_PLACE, backend="cpu")
+    m = compile(IN_PLACE, backend=BACKEND)
     for _ in range(10):
         m.put(3, 1.0)
     held = m._session.store.shared["w"]
@@ -290,12 +292,23 @@ def test_places_of_rows_in_a_block() -> None:
     rng = np.random.default_rng(2)
     for shape in ((4, 4), (9, 5), (130, 130)):
         x, u, i = rng.normal(size=shape), rng.normal(size=shape[1]), rng.integers(0, shape[1], shape[1])
-        plain, fast = (compile(text, backend=b) for b in ("numpy", "cpu"))
+        plain, fast = (compile(text, backend=b) for b in ("numpy", BACKEND))
         for name, args in (("sums", (x, u)), ("columns", (x, u)), ("picked", (x, i, u))):
             np.testing.assert_allclose(getattr(fast, name)(*args), getattr(plain, name)(*args), rtol=1e-10)
         if shape[0] == shape[1]:
             for a, b in zip(fast.triangle(x, u), plain.triangle(x, u), strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_place_that_others_need_too() -> None:
+    """The nest that puts a value into its place gives the place to another nest."""
+    graph = Graph()
+    arrays = {"x": np.arange(4.0), "v": np.float64(7)}
+    nodes = {k: leaf(graph, k, a, False) for k, a in arrays.items()}
+    spec = (("input", 2),)
+    place = graph.literal(-3).cast(I64)
+    roots = [graph.make(OPS[k], [nodes["x"], nodes["v"], place], spec=spec) for k in ("add_at", "set_at")]
+    agree(roots, arrays)
 
 
 def test_a_matrix_and_its_transpose() -> None:
@@ -309,7 +322,7 @@ def test_a_matrix_and_its_transpose() -> None:
         function d(x, u) = exp(x + u[:, None]).T * exp(x + u) + (x + u).T
     """
     x = np.random.default_rng(0).normal(size=(7, 7))
-    plain, fast = (compile(text, backend=b) for b in ("numpy", "cpu"))
+    plain, fast = (compile(text, backend=b) for b in ("numpy", BACKEND))
     for name in "abcd":
         args = (x,) if name in "ab" else (x, x[0].copy())
         np.testing.assert_allclose(getattr(fast, name)(*args), getattr(plain, name)(*args), rtol=1e-10)
@@ -324,6 +337,6 @@ def test_places_that_only_the_run_knows() -> None:
         function e(x) = grad(sum(x[:minimum(size(x, 0), 2)] ** 2), x)
     """
     x = np.random.default_rng(3).uniform(0.2, 1, (2, 3))
-    plain, fast = compile(text, backend="numpy"), compile(text, backend="cpu")
+    plain, fast = compile(text, backend="numpy"), compile(text, backend=BACKEND)
     np.testing.assert_allclose(fast.d(x), plain.d(x), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(fast.e(x), 2 * x)

@@ -47,6 +47,24 @@ def test_steps_of_a_recurrence_are_shown(stage: str, golden: Callable[[str, str]
     golden(f"emit/recurrence.{stage}.txt", emit(Source("recurrence.tl", RECURRENCE), stage) + "\n")
 
 
+DRAWS = """\
+random noise: f64[n, d] ~ normal(0, 0.1)
+random keep: bool[n, d] ~ bernoulli(0.5)
+random bias: f64[d] ~ uniform(-1, 1)
+shared w: f64[d] = [1, 2]
+function f(x: f64[n, d], y: f64[n]) = (cost, noise + bias) where {
+    z = where(keep, tanh(x), 0)
+    cost = mean((y - z @ w) ** 2)
+    update w = w - grad(cost, w)
+}
+"""
+
+
+@pytest.mark.parametrize("stage", ["plan", "code"])
+def test_draws_are_shown(stage: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"emit/draws.{stage}.txt", emit(Source("draws.tl", DRAWS), stage) + "\n")
+
+
 @pytest.mark.parametrize("path", sorted(PROGRAMS.glob("*.tl")), ids=lambda p: p.stem)
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_program_has_stages(path: Path, stage: str) -> None:

@@ -223,6 +223,8 @@ class FunctionHandle:
     def repeat(self, count: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """`count` calls with the same arguments; returns what the last one gave, None for no call."""
         function = self._function
+        taken = self._session.backends.taken
+        args, kwargs = tuple(map(taken, args)), {name: taken(v) for name, v in kwargs.items()}
         values = bind_arguments(function, args, kwargs)
         results = self._session.loops.repeat(function, values, count)
         self._calls += 1
@@ -231,7 +233,7 @@ class FunctionHandle:
         if results is None or not function.outputs:
             return None
         if not self._session.backends.device_arrays:
-            results = tuple(map(on_host, results))
+            results = tuple(_copied(v) if hasattr(v, "host") else v for v in results)
         if function.fields is None:
             return results[0]
         return namedtuple(function.name, function.fields, rename=True)(*results)
@@ -394,7 +396,8 @@ def convert_argument(value: Any, kind: Tensor, name: str) -> Any:
     else:
         if not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__"):
             raise error("A101", name=name, found=type(value).__name__)
-        array = np.asarray(value)
+        on_device = hasattr(value, "host") and value.dtype == kind.dtype.numpy_name
+        array = value if on_device else np.asarray(value)
         source = FROM_NUMPY.get(array.dtype.name)
         if source is None:
             raise error("A101", name=name, found=f"an array of {array.dtype}")
@@ -405,7 +408,7 @@ def convert_argument(value: Any, kind: Tensor, name: str) -> Any:
                 wanted=kind.dtype,
                 hint=f"cast `{name}` first: `.astype({kind.dtype.numpy_name!r})`",
             )
-        result = array.astype(kind.dtype.numpy_name, copy=False)[()]
+        result = array if on_device else array.astype(kind.dtype.numpy_name, copy=False)[()]
     if np.ndim(result) != kind.rank:
         shape = (
             f"{kind.dtype}[{', '.join(map(str, np.shape(result)))}]" if np.ndim(result) else str(kind.dtype)

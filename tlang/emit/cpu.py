@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from tlang.emit import random
 from tlang.emit.functions import helpers
 from tlang.emit.nest import NestWriter
-from tlang.emit.text import DRAW_COST, HEADER, PRELUDE, STATUS, TICKS, Temporary, Text
+from tlang.emit.text import DRAW_COST, HEADER, PRELUDE, STATUS, TICKS, Temporary, Text, np_size
 from tlang.graph.node import Node
 from tlang.plan.steps import Fill, Gemm, Nest, Own, Role, Step, needed_sizes
 from tlang.plan.views import access, seen_by
-from tlang.types import ONE, Dim, DType, Symbol
+from tlang.types import ONE, Dim, Symbol
 
 #: The arguments of an entry: the table, this thread's number, the number of threads, whether outputs are
 #: wanted.
@@ -69,11 +69,11 @@ class _Writer(Text):
                     self.symbols.update(dict.fromkeys(d.symbols()))
                 nest = NestWriter(self, step)
                 nest.write()
-                self.steps.update(dict.fromkeys(nest.temporaries.values(), number))
+                self.steps.update(dict.fromkeys(nest.memory, number))
             elif isinstance(step, Gemm):
                 self.gemm(step)
             elif isinstance(step, Fill):
-                self.fill(step)
+                self.draw(step)
             else:
                 raise AssertionError(step)
             arrays = list(dict.fromkeys([*self.pointers, *self.addresses]))
@@ -152,36 +152,17 @@ class _Writer(Text):
             f"{c}, max(1, {self.dim(n)}))",
         )
 
-    def fill(self, step: Fill) -> None:
+    def draw(self, step: Fill) -> None:
         """Random numbers: each chunk by one thread; where a draw is cut makes no difference."""
         node = step.node
         self.work.append((node.shape, DRAW_COST))
-        pair = node.attr("distribution"), node.dtype.numpy_name
-        self.draws[pair] = None
-        (state,) = node.inputs
-        size = np_size(node.dtype)
-        bounds = "".join(f", {_word(b)}" for b in node.attr("bounds"))
         self.put(1, f"n = {self.product(node.shape)}")
         self.put(1, f"c, m = {self.need('chunks')}(n, n * {DRAW_COST}, 1)")
         self.put(1, "for k in range(tid, m, nt):")
         self.put(2, "lo = k * c")
         self.put(2, "hi = min(n, lo + c)")
-        words = self.array(state)
-        self.put(
-            2,
-            f"{random.name(*pair)}({self.address(node)} + {size} * lo, lo, hi - lo, "
-            f"{words}[0], {words}[1]{bounds})",
-        )
-
-
-def np_size(dtype: DType) -> int:
-    """The bytes of an element of a number."""
-    return int("".join(filter(str.isdigit, dtype.numpy_name))) // 8
-
-
-def _word(value: int) -> int:
-    """An integer as a 64-bit word with a sign."""
-    return (value + 2**63) % 2**64 - 2**63
+        target = f"{self.address(node)} + {np_size(node.dtype)} * lo"
+        self.put(2, self.fill(node, target, "lo", "hi - lo"))
 
 
 def must_be_positive(step: Step) -> list[Dim]:

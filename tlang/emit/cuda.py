@@ -198,10 +198,10 @@ class _Nest:
         return [main, *(_combine(n, part) for n, part in writer.partials.items())]
 
     def places(self, node: Node) -> list[Action]:
-        """What is changed is copied, all places are looked at, and then the values go there."""
+        """All places are looked at, what is changed is copied, and then the values go there."""
         out: list[Action] = []
-        if any(n.op.fails for n in self.nest.nodes):
-            out.append(_Checks(self.nest).write())
+        if any(n.op.fails for n in self.nest.nodes) or len(self.nest.outputs) > 1:
+            out.append(_Others(self.nest).write())
         base = access(node.inputs[0]).base
         out.append(_filled(node, base) if is_literal(base) else Copy(base, node))
         exact = node.dtype.kind != "f"
@@ -248,18 +248,12 @@ class _Writer(Elements):
     def compute(self, depth: int, node: Node, scope: dict[object, str]) -> None:
         """A node from its inputs, all of which have variables."""
         self.depth = depth
-        if node.op.name == "unit":
-            scope[node] = self.drawn(depth, node)
-            return
         super().compute(depth, node, scope)
 
-    def drawn(self, depth: int, node: Node) -> str:
+    def drawn(self, node: Node) -> str:
         """A random number: that of its place in the draw."""
-        (state,) = node.inputs
-        place = self.index(self.stream(node, access_itself(node), self.nest.labels[node]), self.groups)
-        words = self.out.array(state)
-        self.depth = depth
-        return elements_of(self.out, depth, node, place, words)
+        place = self.index(self.streams[node], self.groups)
+        return elements_of(self.out, self.depth, node, place, self.out.array(node.inputs[0]))
 
     @property
     def groups(self) -> list[list[int]]:
@@ -586,14 +580,17 @@ class _Places(_Writer):
         return depth + 1
 
 
-class _Checks(_Places):
-    """Looks at all places."""
+class _Others(_Places):
+    """Looks at all places, and computes what else the nest gives."""
 
     def write(self) -> Launch:
         """The kernel."""
         depth = self.loops_at_once(1)
         (node,) = self.placed
         self.place_of(depth, node)
+        for n in self.nest.outputs:
+            if n is not node:
+                self.store(depth, n, self.element(depth, n, None, 0, 0), self.groups, 0)
         return self.out.launch(self.grid)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tlang.emit.text import Text, accumulator, form, loaded, stored, typed
 from tlang.graph.node import Node
-from tlang.plan.steps import Labels, Nest, Role, is_literal
+from tlang.plan.steps import Labels, Nest, Role, along, is_drawn, is_literal
 from tlang.plan.views import Access, access, access_itself
 from tlang.types import BOOL, F32, F64, ONE, Dim, DType, Symbol
 
@@ -51,6 +51,9 @@ class Elements:
             for axis in (k for kind, k in along(n) if kind == "axis"):
                 if (a := nest.labels[n][axis]) is not None:
                     self.streams["index", n, axis] = Stream({a: (1, ())}, "")
+        self.draws = [n for n in nest.nodes if is_drawn(n)]
+        for n in self.draws:
+            self.streams.setdefault(n, self.stream(n, access_itself(n), nest.labels[n]))
         self.rows, self.columns = self.loops()
         self.after = [n for n in nest.nodes if nest.roles[n] is Role.AFTER]
         self.common: dict[object, str] = {}
@@ -271,6 +274,10 @@ class Elements:
         """What is done where an element makes a call an error."""
         raise NotImplementedError
 
+    def drawn(self, node: Node) -> str:
+        """The element of a random stream's numbers."""
+        raise NotImplementedError
+
     def watch(self, depth: int, node: Node, inputs: Sequence[str]) -> None:
         """What else is done with an element's inputs."""
 
@@ -280,6 +287,8 @@ class Elements:
         names.dtype = node.inputs[0].dtype if node.inputs else node.dtype
         names["zero"] = typed(names.dtype, "0")
         names["index"] = index
+        if is_drawn(node):
+            names["drawn"] = self.drawn(node)
         if "{place}" in text:
             names["place"] = self.out.need("place")
         if "{element}" in text:
@@ -315,11 +324,6 @@ def _keeps_dtype(node: Node) -> bool:
     if node.dtype not in (F32, F64) or not node.inputs or any(x.dtype is not node.dtype for x in node.inputs):
         return False
     return bool(re.fullmatch(r"[-+*/{}0-9 ]+|\{\w+\}\(\{0\}(, \{1\})?\)", form(node))) and "{" in form(node)
-
-
-def along(node: Node) -> tuple[tuple[str, int], ...]:
-    """Where the places of a node's table are, for each axis of it: in an input, or along an axis."""
-    return node.attr("along") if node.op.tables else ()
 
 
 def _factors(dims: Sequence[Dim]) -> tuple[int, tuple[Dim, ...]]:

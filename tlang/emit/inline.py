@@ -108,7 +108,8 @@ class _Forms(ast.NodeTransformer):
         return _literal(node, self.dtype)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        return _conversion(self.dtype, node) if node.attr in ("inf", "nan") else node
+        literal = node.attr in ("inf", "nan") and self.dtype.kind == "f"
+        return _conversion(self.dtype, node) if literal else node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         return node

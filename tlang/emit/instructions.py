@@ -120,6 +120,8 @@ class Instructions:
             if is_float(was):
                 return self.let(BOOL, f"fcmp une {self.operand(value)}, 0.0")
             return self.let(BOOL, f"icmp ne {self.operand(value)}, 0")
+        if was == BOOL and is_float(kind):  # a conversion may wait for what its register held before
+            return self.let(kind, f"select i1 {value.text}, {llvm(kind)} 1.0, {llvm(kind)} 0.0")
         return self.let(kind, f"{conversion(was, kind)} {self.operand(value)} to {llvm(kind)}")
 
     def as_real(self, value: Value) -> Value:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tlang.emit.elements import Elements, start_of
 from tlang.emit.functions import BOUNDS
 from tlang.emit.text import (
     BLOCK,
     CALL_COST,
+    DRAW_COST,
+    DRAWN,
     FEWEST_ROWS,
     GRAIN,
     STATUS,
@@ -19,13 +21,30 @@ from tlang.emit.text import (
     accumulator,
     form,
     loaded,
+    np_size,
     stored,
     typed,
 )
 from tlang.graph.node import Node
-from tlang.plan.steps import Nest, Role, is_cheap, is_literal
+from tlang.plan.steps import Nest, Role, is_cheap, is_drawn, is_literal
 from tlang.plan.views import access, access_itself, seen_by
 from tlang.types import BOOL, F64, Dim
+
+#: Draws begin at multiples of this, as the functions that fill want it.
+ALIGNED = 4
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """The numbers of a random stream that a thread has at hand: the variables `first` and `end` of a range.
+
+    They are in `memory`. `shift` leads from the place of an element in the innermost loop to its place there.
+    """
+
+    memory: Temporary
+    first: str
+    end: str
+    shift: str = ""
 
 
 class NestWriter(Elements):
@@ -39,6 +58,12 @@ class NestWriter(Elements):
         self.blocked = False
         self.bounds: list[float] = []
         self.only_checks = False
+        self.drawn_at: dict[Node, _Drawn] = {}
+
+    @property
+    def memory(self) -> list[Temporary]:
+        """What the nest needs beside the values of nodes, when it has been written."""
+        return [*self.temporaries.values(), *(d.memory for d in self.drawn_at.values())]
 
     def write(self) -> None:
         """Chunks, the loops over rows inside, and what combines the chunks."""
@@ -52,12 +77,15 @@ class NestWriter(Elements):
             out.put(1, "if tid == 0:")
             self.twice(2, self.over_rows)
             return
+        self.begin_draws()
         self.blocked = self.shares()
         outer = loops[0]
-        calls = sum(not is_cheap(n) for n in nest.nodes if n.op.scalar and nest.roles[n] is Role.FULL)
+        full = [n for n in nest.nodes if n.op.scalar and nest.roles[n] is Role.FULL]
+        calls = sum(not is_cheap(n) and not is_drawn(n) for n in full)
+        cost = 1 + CALL_COST * calls + DRAW_COST * len(self.draws)
         wide = any(self.axes_of(n) for n in self.after)
         length = tuple(nest.domain[a] for a in outer)
-        self.chunks = Chunks(length, nest.domain, 1 + CALL_COST * calls, FEWEST_ROWS if wide else 1)
+        self.chunks = Chunks(length, nest.domain, cost, FEWEST_ROWS if wide else 1)
         out.work.append((nest.domain, self.chunks.cost))
         if self.is_serial():
             out.put(1, "if tid == 0:")
@@ -168,9 +196,12 @@ class NestWriter(Elements):
             out.put(depth, f"{self.partial(n)}[{k}] = {stored(accumulator(n), total)}")
 
     def shares(self) -> bool:
-        """Whether rows are done in blocks: they add to the same columns, or read the same ones."""
+        """Whether rows are done in blocks: they add to the same columns, or read the same ones.
+
+        Random numbers are drawn in the order of memory.
+        """
         nest = self.nest
-        if len(self.rows) != 1 or len(self.columns) != 1 or nest.split is None:
+        if self.draws or len(self.rows) != 1 or len(self.columns) != 1 or nest.split is None:
             return False
         columns = set(nest.columns)
         wide = [n for n in self.after if self.axes_of(n)]
@@ -185,6 +216,9 @@ class NestWriter(Elements):
         """The loops over rows around the body; without rows the first loop of columns is chunked."""
         out = self.out
         self.load_scalars(depth)
+        if self.draws:
+            row = [a for group in (self.rows + self.columns)[1:] for a in group]
+            out.put(depth, f"end = hi * {self.size(row)}" if row else "end = hi")
         if not self.rows:
             self.body(depth, [0])
             return
@@ -276,8 +310,12 @@ class NestWriter(Elements):
                         sums[n, r] = out.name("s")
                         out.put(depth, f"{sums[n, r]} = {start_of(n)}")
         inner = depth
+        drawn = self.drawn_in(stage, [*saves, *targets])
         for k, group in enumerate(self.columns):
-            bounds = self.size(group) if self.rows or k else "lo, hi"
+            start, stop = ("0", self.size(group)) if self.rows or k else ("lo", "hi")
+            if drawn and k == len(self.columns) - 1:
+                inner, start, stop = self.draw(inner, drawn, start, stop)
+            bounds = stop if start == "0" else f"{start}, {stop}"
             out.put(inner, f"for {self.variable(group)} in range({bounds}):")
             inner += 1
         self.scopes = [dict(v) for v in value]
@@ -296,6 +334,8 @@ class NestWriter(Elements):
             else:
                 for r in block:
                     out.put(inner, f"{sums[n, r]} = {self.combined(n, sums[n, r], items[r], any_order=True)}")
+        if drawn:
+            out.put(inner - 1, f"{start} = {stop}")
         for (n, r), total in sums.items():
             if nest.roles[n] is Role.ROW:
                 value[r][n] = total
@@ -306,6 +346,62 @@ class NestWriter(Elements):
                     self.store(depth, n, value[r][n], self.rows, r)
             elif self.rows:
                 self.add_row(depth, n, total, r)
+
+    def begin_draws(self) -> None:
+        """No random numbers are at hand yet."""
+        for n in self.draws:
+            memory = Temporary(n.dtype, (Dim(DRAWN),), rows=1)
+            drawn = _Drawn(memory, self.out.name("f"), self.out.name("e"))
+            self.drawn_at[n] = drawn
+            self.out.put(1, f"{drawn.first} = 0")
+            self.out.put(1, f"{drawn.end} = 0")
+
+    def drawn_in(self, stage: int, todo: list[Node]) -> list[Node]:
+        """The random numbers that a pass over the columns uses."""
+        nest = self.nest
+        seen: set[Node] = set()
+        todo = [access(n.inputs[0]).base if self.is_reduction(n) else n for n in todo]
+        while todo:
+            n = todo.pop()
+            if (
+                n not in seen
+                and nest.roles.get(n) is Role.FULL
+                and not (n in self.to_save and nest.stages[n] < stage)
+            ):
+                seen.add(n)
+                todo += [access(x).base for x in n.operands]
+        return [n for n in self.draws if n in seen]
+
+    def draw(self, depth: int, drawn: list[Node], start: str, stop: str) -> tuple[int, str, str]:
+        """Divides the innermost loop into parts whose random numbers are at hand; draws what is not.
+
+        Gives the depth of the loop in it and its bounds, of which the first is a variable.
+        """
+        out = self.out
+        row, at, to, place = map(out.name, "rbtq")
+        stream = self.streams[drawn[0]]
+        out.put(depth, f"{row} = {self.index(stream, (self.rows + self.columns)[:-1])}")
+        out.put(depth, f"{at} = {start}")
+        out.put(depth, f"while {at} < {stop}:")
+        out.put(depth + 1, f"{to} = {stop}")
+        out.put(depth + 1, f"{place} = {row} + {at}")
+        for n in drawn:
+            d = self.drawn_at[n]
+            d.shift = out.name("w")
+            memory = f"tid * {DRAWN}"
+            out.put(depth + 1, f"if {place} < {d.first} or {place} >= {d.end}:")
+            out.put(depth + 2, f"{d.first} = {place} // {ALIGNED} * {ALIGNED}")
+            out.put(depth + 2, f"{d.end} = min({d.first} + {DRAWN}, end)")
+            target = f"{out.address(d.memory)} + {np_size(n.dtype)} * {memory}"
+            out.put(depth + 2, out.fill(n, target, d.first, f"{d.end} - {d.first}"))
+            out.put(depth + 1, f"{to} = min({to}, {d.end} - {row})")
+            out.put(depth + 1, f"{d.shift} = {memory} + {row} - {d.first}")
+        return depth + 1, at, to
+
+    def drawn(self, node: Node) -> str:
+        """The element of a random stream's numbers, of those at hand."""
+        d = self.drawn_at[node]
+        return f"{self.out.array(d.memory)}[{d.shift} + {self.variable(self.columns[-1])}]"
 
     def keep(self, depth: int, node: Node, value: str, row: int) -> None:
         """An element that is an output, or waits for a later stage."""
@@ -331,15 +427,16 @@ class NestWriter(Elements):
 
     def scratch(self, node: Node, row: int) -> str:
         """The place of an element in the scratch memory of this thread: room for a block of rows."""
+        rows = BLOCK if self.blocked else 1
         if node not in self.temporaries:
             dims = tuple(self.nest.domain[a] for g in self.columns for a in g)
-            self.temporaries[node] = Temporary(node.dtype, dims)
+            self.temporaries[node] = Temporary(node.dtype, dims, rows=rows)
         place = ""
         for group in self.columns:
             v = self.variable(group)
             place = f"({place}) * {self.size(group)} + {v}" if place else v
         size = self.out.product(self.temporaries[node].dims)
-        return f"{self.out.array(self.temporaries[node])}[(tid * {BLOCK} + {row}) * {size} + {place or '0'}]"
+        return f"{self.out.array(self.temporaries[node])}[(tid * {rows} + {row}) * {size} + {place or '0'}]"
 
     def partial(self, node: Node) -> str:
         """The array where the chunks leave their totals."""

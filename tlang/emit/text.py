@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tlang.emit import random
 from tlang.emit.functions import Names
 from tlang.graph.node import Node
 from tlang.types import BOOL, F32, F64, Dim, DType, Symbol
@@ -23,6 +24,8 @@ CALL_COST = 8
 DRAW_COST = 16
 #: Rows that are done together where several share what they read or add to.
 BLOCK = 4
+#: So many random numbers a thread draws before it uses them: they stay in the first cache.
+DRAWN = 1024
 
 #: Slots of the table before the sizes: two words for the threads to wait for each other, one that is not 0
 #: when the interpreter would have reported an error, and the address of a table for times.
@@ -104,12 +107,13 @@ class Chunks:
 class Temporary:
     """Memory that the code needs beside the values of nodes: `dims` elements for each of `chunks`.
 
-    Without `chunks` it is so many for each row of a block of each thread.
+    Without `chunks` it is so many for each thread and each of `rows`, those of a block.
     """
 
     dtype: DType
     dims: tuple[Dim, ...]
     chunks: Chunks | None = None
+    rows: int = BLOCK
 
 
 @dataclass(slots=True)
@@ -175,9 +179,17 @@ class Text:
         """The variable that points to an array."""
         return self.pointers.setdefault(array, f"p{len(self.pointers)}")
 
-    def address(self, array: Node) -> str:
+    def address(self, array: Node | Temporary) -> str:
         """The variable that has the address of an array."""
         return self.addresses.setdefault(array, f"a{len(self.addresses)}")
+
+    def fill(self, node: Node, target: str, first: str, count: str) -> str:
+        """The call that writes numbers of a random stream, from element `first` on, to an address."""
+        pair = node.attr("distribution"), node.dtype.numpy_name
+        self.draws[pair] = None
+        words = self.array(node.inputs[0])
+        given = [target, first, count, f"{words}[0]", f"{words}[1]", *map(_word, node.attr("bounds"))]
+        return f"{random.name(*pair)}({', '.join(given)})"
 
     def constant(self, node: Node) -> str:
         """A constant: its text, or among many steps a parameter, so that more of them are the same."""
@@ -185,6 +197,16 @@ class Text:
         if not self.lifts or node.dtype not in (F32, F64):
             return text
         return self.constants.setdefault(text, f"c{len(self.constants)}")
+
+
+def np_size(dtype: DType) -> int:
+    """The bytes of an element of a number."""
+    return int("".join(filter(str.isdigit, dtype.numpy_name))) // 8
+
+
+def _word(value: int) -> str:
+    """An integer as a 64-bit word with a sign."""
+    return str((value + 2**63) % 2**64 - 2**63)
 
 
 def form(node: Node) -> str:

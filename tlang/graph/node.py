@@ -61,7 +61,8 @@ class Op:
     `scalar`     one element of the result as text for a kernel, or a rule that gives it for a node:
                  `{0}` is the first input's element, `{zero}` a 0 of its dtype, `{exp}` the function exp
                  for its dtype, `{index}` the element's place along its last axis, `{element}` that of the
-                 table at the places that the other inputs give. None: elements are not computed one by one
+                 table at the places that the other inputs give, `{drawn}` a number of a random stream. None:
+                 elements are not computed one by one
     `fails`    a condition on the elements of the inputs under which the interpreter reports an error
     `reduce`     how a reduction with attributes `axis` and `keepdims` combines elements, for a kernel
     `lower`      rule ``(out, *inputs, **attrs) -> node``: the same in simpler operations, for kernels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tlang.graph.node import Node
@@ -20,6 +21,9 @@ from tlang.plan.steps import (
 )
 from tlang.plan.views import Access, access
 from tlang.types import ONE, Dim
+
+#: So many columns are a row that a loop is worth.
+SHORT = 16
 
 
 def is_of_rows(nest: Nest, node: Node) -> bool:
@@ -229,6 +233,23 @@ def fit_reduce(nest: Nest, node: Node, many: bool) -> Place | None:
     if nest.parallel and any(a is not None and a < split for a in labels):
         return None
     return Place(labels, Role.AFTER, stage, split, reads)
+
+
+def may_draw(nest: Nest) -> bool:
+    """Whether random numbers may come in parts of columns, in the order of memory, by all threads of a nest.
+
+    Short rows go faster as loops whose length the compiler knows.
+    """
+    columns = set(nest.columns)
+    if not columns:
+        return False
+    for n, role in nest.roles.items():
+        if role is Role.PLACED or (role is Role.AFTER and not {*nest.labels[n]} - {None} <= columns):
+            return False
+    natural = list(range(len(nest.domain)))
+    in_rows = nest.split or any([a for a in own if a is not None] != natural for own in nest.reads.values())
+    row = nest.domain[nest.split or -1 :]
+    return not in_rows or math.prod(d.const if d.is_const else SHORT for d in row) >= SHORT
 
 
 def _may_split(nest: Nest, split: int) -> bool:

@@ -12,6 +12,9 @@ it has a role:
 
 So softmax is one nest, and so are a matrix times a vector, a function of that, and the transposed matrix
 times the result. A step depends on others; a node joins a nest only if no circle can arise.
+
+Random numbers are FULL where a nest goes through them in the order of memory: each thread draws some, and
+uses them before it draws more. All others are arrays, which a :class:`Fill` draws.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tlang.graph.node import Node, rebuild, toposort
-from tlang.plan.fit import domain_of, fit_map, fit_placed, fit_reduce, is_of_rows, reading
+from tlang.plan.fit import domain_of, fit_map, fit_placed, fit_reduce, is_of_rows, may_draw, reading
 from tlang.plan.own import own_views
 from tlang.plan.steps import (
     LARGEST,
@@ -36,8 +39,8 @@ from tlang.plan.steps import (
     bases_of,
     inputs_of,
     is_cheap,
+    is_drawn,
     is_placed,
-    is_settled,
     tables_of,
     why_not,
 )
@@ -116,6 +119,7 @@ class _Fusion:
         for at, step in enumerate(list(self.all)):
             if isinstance(step, Nest):
                 self._sink(at, step)
+        self._settle_draws()
         self._keep()
         return self._ordered()
 
@@ -137,16 +141,13 @@ class _Fusion:
         return wanted
 
     def _native(self, node: Node) -> bool:
-        return not why_not(node, self.known) or self._gemm(node) is not None or self._is_fill(node)
+        return not why_not(node, self.known) or self._gemm(node) is not None
 
     def _own(self, node: Node) -> tuple[Access, ...] | None:
         """What an operation with kernels of its own reads."""
         if not self.parallel or self._gemm(node) is not None:
             return None
         return own_views(node, self.known)
-
-    def _is_fill(self, node: Node) -> bool:
-        return node.op.name == "unit" and is_settled(node, self.known)
 
     # ------------------------------------------------------------ placing
 
@@ -158,13 +159,15 @@ class _Fusion:
             self._add(Gemm(node, *gemm, late), [self._land(v.base) for v in gemm])
         elif (views := self._own(node)) is not None:
             self._add(Own(node, views, late), [self._land(v.base) for v in views])
-        elif self._is_fill(node):
-            self._add(Fill(node, late), node.inputs)
         elif why_not(node, self.known):
             self._add(Alone(node, late), [self._land(x) for x in node.inputs])
         elif node.op.reduce:
-            self._land(access(node.inputs[0]).base)
+            if not is_drawn(base := access(node.inputs[0]).base):
+                self._land(base)
             self._place_in_nest(node, late)
+        elif is_drawn(node):
+            self.floating.add(node)
+            self.above[node] = 1 << self.number[node]
         elif node.op.tables:
             for x in tables_of(node):
                 self._land(x)
@@ -200,8 +203,19 @@ class _Fusion:
     def _land(self, node: Node, avoid: int = 0) -> Node:
         """Gives a node that floats a place of its own; it must not wait for the steps of the bits `avoid`."""
         if node in self.floating and node not in self.home:
-            self._place_in_nest(node, node not in self.lean, avoid)
+            if is_drawn(node):
+                self._fill(node)
+            else:
+                self._place_in_nest(node, node not in self.lean, avoid)
         return node
+
+    def _is_filled(self, node: Node) -> bool:
+        """Whether a draw is an array."""
+        return node in self.home and isinstance(self.all[self.home[node]], Fill)
+
+    def _fill(self, node: Node) -> int:
+        """A step that draws an array, the home of a draw."""
+        return self._add(Fill(node, node not in self.lean), node.inputs)
 
     def _gemm(self, node: Node) -> tuple[Access, Access] | None:
         if node.op.name != "matmul" or node.dtype not in (F32, F64) or any(x.rank != 2 for x in node.inputs):
@@ -246,6 +260,11 @@ class _Fusion:
     def _rehome(self, node: Node) -> int:
         """A new home for what floats: a nest that waits only for steps that wait for none."""
         assert node in self.floating, node
+        if is_drawn(node):
+            at = self._fill(node)
+            for reader in self.readers.get(node, ()):
+                self._wait(reader, at)
+            return at
         nest = self._nest(node, node not in self.lean)
         at = self._add(nest, ())
         self.apart.add(at)
@@ -295,8 +314,11 @@ class _Fusion:
         order: list[Node] = []
         while todo:
             user, own = todo.pop()
-            if user.op.reduce:
-                continue
+            if user.op.reduce:  # what it needs has a place, but for a draw
+                drawn = [labels for x, _, labels in place.reads if is_drawn(x)]
+                if not drawn:
+                    continue
+                own = drawn[0]
             for x in user.operands:
                 view = access(x)
                 base = view.base
@@ -349,8 +371,25 @@ class _Fusion:
             d != ONE and k is None for d, k in zip(node.shape, labels, strict=True)
         ):
             return False
+        if is_drawn(node) and [k for k in labels if k is not None] != list(range(len(nest.domain))):
+            return False
         home = self.home.get(node)
-        return home is None or is_cheap(node) or bool((self.before[home] | 1 << home) & avoid)
+        if home is None or bool((self.before[home] | 1 << home) & avoid):
+            return True
+        return is_cheap(node) and not self._draws(node)
+
+    def _draws(self, node: Node) -> bool:
+        """Whether a nest draws for what floats: then its value, and not the numbers, is kept for others."""
+        seen: set[Node] = set()
+        todo = [node]
+        while todo:
+            n = todo.pop()
+            if n in self.floating and n not in seen:
+                seen.add(n)
+                if is_drawn(n) and n in self.home and not self._is_filled(n):
+                    return True
+                todo += bases_of(n)
+        return False
 
     def _candidates(self, node: Node, late: bool) -> list[int]:
         """Nests that a node might join: of its inputs, of others that read them, of the same sizes."""
@@ -421,6 +460,25 @@ class _Fusion:
         own = {(b, v) for n in nest.nodes for x in n.inputs for v in [access(x)] for b in [v.base]}
         nest.reads = {k: labels for k, labels in nest.reads.items() if k in own}
         nest.tables = dict.fromkeys(b for n in nest.nodes for b in tables_of(n))
+
+    def _settle_draws(self) -> None:
+        """A draw stays in its nest if that alone needs the numbers, and can use them as they come.
+
+        All others are arrays: so nothing is drawn twice.
+        """
+        read = {*self.roots, *(x for step in self.all for x in inputs_of(step))}
+        members: dict[Node, list[Nest]] = {}
+        for nest in self.all:
+            if isinstance(nest, Nest):
+                for n in filter(is_drawn, nest.nodes):
+                    members.setdefault(n, []).append(nest)
+        for node, nests in members.items():
+            if len(nests) == 1 and node not in read and (self.parallel or may_draw(nests[0])):
+                continue
+            if not self._is_filled(node):
+                self._fill(node)
+            for nest in nests:
+                nest.read(node)
 
     def _keep(self) -> None:
         """Which values of each nest are kept: those that a root, or another step, needs."""

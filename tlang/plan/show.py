@@ -12,6 +12,7 @@ from tlang.plan.steps import (
     Nest,
     Own,
     Step,
+    is_drawn,
     why_not,
 )
 
@@ -30,7 +31,8 @@ def show(steps: Sequence[Step]) -> str:
             for n in step.nodes:
                 stage = f", stage {step.stages[n]}" if any(step.stages.values()) else ""
                 kept = ", kept" if n in step.outputs else ""
-                lines.append(f"    {n.op.name}: {n.type}  ({step.roles[n].value}{stage}{kept})")
+                name = f"draw {n.attr('distribution')}" if is_drawn(n) else n.op.name
+                lines.append(f"    {name}: {n.type}  ({step.roles[n].value}{stage}{kept})")
         elif isinstance(step, Gemm):
             sides = " @ ".join(
                 _called(v.base) + (".T" if v.axes == (1, 0) else "") for v in (step.left, step.right)

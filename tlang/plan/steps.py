@@ -78,6 +78,21 @@ class Nest:
             self.reads.setdefault((x, view), labels)
         self.tables.update(dict.fromkeys(tables_of(node)))
 
+    def read(self, node: Node) -> None:
+        """Makes a member an input, which another step computes."""
+        labels = self.labels[node]
+        self.nodes.remove(node)
+        for table in (self.labels, self.roles, self.stages):
+            table.pop(node)
+        for x in (x for n in self.nodes for x in n.operands):
+            if (view := access(x)).base is node:
+                own = [
+                    None if a is None or d == ONE else labels[a]
+                    for a, d in zip(view.axes, x.shape, strict=True)
+                ]
+                self.reads.setdefault((node, view), tuple(own))
+        self.tables = dict.fromkeys(b for n in self.nodes for b in tables_of(n))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
@@ -120,7 +135,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fill:
-    """Numbers of a random stream."""
+    """Numbers of a random stream, as an array."""
 
     node: Node
     late: bool = False
@@ -196,13 +211,24 @@ def needed_sizes(node: Node) -> list[Dim]:
     if node.op.reduce is not None and node.op.reduce.some:
         x = node.inputs[0]
         return [x.shape[a] for a in normal_axes(node.attr("axis"), x.rank)]
-    along = node.attr("along") if node.op.tables else ()
-    return [d for x in node.tables for d, (kind, _) in zip(x.shape, along, strict=True) if kind == "input"]
+    return [
+        d for x in node.tables for d, (kind, _) in zip(x.shape, along(node), strict=False) if kind == "input"
+    ]
 
 
 def placed_shape(node: Node) -> tuple[Dim, ...]:
     """The shape of the values that a node puts in places."""
     return tuple(map(node.graph.solver.resolve, node.attr("shape")))
+
+
+def along(node: Node) -> tuple[tuple[str, int], ...]:
+    """Where the places of a node's table are, for each axis of it: in an input, or along an axis."""
+    return dict(node.attrs).get("along", ()) if node.op.tables else ()
+
+
+def is_drawn(node: Node) -> bool:
+    """Whether a node is numbers of a random stream, whose state is its table."""
+    return node.op.scalar == "{drawn}"
 
 
 def is_placed(node: Node) -> bool:
@@ -229,7 +255,7 @@ def is_cheap(node: Node) -> bool:
     """Whether computing a node again costs no more than reading it: no function call, no division."""
     form = node.op.scalar
     text = form if isinstance(form, str) or form is None else form(node)
-    return text is not None and not any(sign in text for sign in ("}(", "/", "math.", "{element}"))
+    return text is not None and not any(sign in text for sign in ("}(", "/", "math.", "{element}", "{drawn}"))
 
 
 def bases_of(node: Node) -> list[Node]:

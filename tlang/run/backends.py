@@ -148,6 +148,14 @@ class Backends:
         """What NumPy computes of an expression outside of functions."""
         return HostTape(roots, reads) if self.name == "cuda" else Tape(roots, reads)
 
+    def taken(self, value: Any) -> Any:
+        """A value from Python: what a library of the GPU has on the device stays there with "cuda"."""
+        if self.name != "cuda" or hasattr(value, "host") or not hasattr(value, "__cuda_array_interface__"):
+            return value
+        from tlang.run.resident import wrapped
+
+        return wrapped(value)
+
     def given(self, value: Array) -> Array:
         """An argument of a caller who may write to it after the call."""
         if self.name != "cuda":

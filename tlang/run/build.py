@@ -21,14 +21,14 @@ import numpy as np
 
 from tlang.emit.cpu import SIGNATURE, code, must_be_positive
 from tlang.emit.nest import runs_twice
-from tlang.emit.text import BLOCK, HEADER, STATUS, TICKS, Temporary, chunk
+from tlang.emit.text import HEADER, STATUS, TICKS, Temporary, chunk
 from tlang.graph.node import Node, toposort
 from tlang.graph.recurrence import Body
 from tlang.interpret import Call, Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.draws import lower_draws
 from tlang.plan.fuse import fused, lower
 from tlang.plan.reuse import may_replace
-from tlang.plan.steps import Alone, Gemm, Nest, Step, inputs_of
+from tlang.plan.steps import Alone, Gemm, Nest, Step, along, inputs_of
 from tlang.run import blas, interrupts, profile
 from tlang.run.cache import Cache
 from tlang.run.objects import ObjectError
@@ -161,7 +161,7 @@ class Segment:
         self.inputs = [a for a in nodes if a not in made]
         self.outputs = [a for a in nodes if a in made and a in wanted]
         self.positive = positive(steps)
-        self.fails = any(n.op.fails or n.tables for s in steps if isinstance(s, Nest) for n in s.nodes)
+        self.fails = any(n.op.fails or along(n) for s in steps if isinstance(s, Nest) for n in s.nodes)
         self.lifetimes = lifetimes(steps, self.code.steps)
         self.slot = {a: HEADER + len(self.code.symbols) + k for k, a in enumerate(self.code.arrays)}
         self.dtypes = [np.dtype(x.dtype.numpy_name) for x in self.inputs]
@@ -258,7 +258,7 @@ def _bytes(array: Node | Temporary, sizes: Mapping[Any, int], threads: int) -> i
     else:
         count = math.prod(d.evaluate(sizes) for d in array.dims)
         if array.chunks is None:
-            count *= BLOCK * threads
+            count *= array.rows * threads
         else:
             n = math.prod(d.evaluate(sizes) for d in array.chunks.length)
             work = math.prod(d.evaluate(sizes) for d in array.chunks.domain) * array.chunks.cost

@@ -217,6 +217,7 @@ def simulated(text: str, name: str) -> Callable[..., None]:
     from numba.cuda.simulator import kernelapi
 
     kernelapi.FakeCUDAShared.array = _shared_array
+    kernelapi.FakeCUDAModule.cbrt = staticmethod(np.cbrt)  # its own has no root of a negative number
     space = load(text + _QUIET.format(name=name))
     space["math"] = cudasim.MATH
     sys.setswitchinterval(1e-4)  # threads that wait for each other change places often

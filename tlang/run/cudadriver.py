@@ -70,15 +70,16 @@ _PARAMETERS: dict[str, list[Any]] = {
 
 
 class DriverError(StateError):
-    """A call of the driver that failed, R176; `status` is the driver's number of the error."""
+    """A call of the driver that failed, R176: the driver's number of the error, and what it says."""
 
-    status = 0
+    status, what = 0, ""
 
     @classmethod
     def of(cls, function: str, status: int) -> DriverError:
         """The error of a function."""
-        made = cls(*error("R176", what=f"{function}: {error_name(status)} ({status})").diagnostics)
-        made.status = status
+        what = f"{function}: {error_name(status)} ({status})"
+        made = cls(*error("R176", what=what).diagnostics)
+        made.status, made.what = status, what
         return made
 
 

@@ -40,7 +40,7 @@ def find_state() -> tuple[State, str]:
         count, driver = cudadriver.number_from("cuDeviceGetCount"), cudadriver.version()
     except DriverError as e:
         no_device = e.status == cudadriver.NO_DEVICE
-        return (State.NO_DEVICE, "the driver sees no GPU") if no_device else (State.NO_DRIVER, str(e))
+        return (State.NO_DEVICE, "the driver sees no GPU") if no_device else (State.NO_DRIVER, e.what)
     shown = f"driver of CUDA {driver[0]}.{driver[1]}"
     if count == 0:
         return State.NO_DEVICE, f"{shown} sees no GPU"

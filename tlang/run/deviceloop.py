@@ -6,8 +6,12 @@ can, each of the two lists is a graph of CUDA, and an iteration is one call. Not
 end; batches of an array that is on the device are copied there, others come through page-locked memory
 beside the work.
 
+Where an element may make a step an error, some iterations are done before anybody looks. If one of them has
+failed, all memory becomes again what it was before them, and the loop goes on line by line from there, to
+meet the error where it is.
+
 Only lines that call functions are taken, of arguments that are there, and only functions all of whose steps
-are launches that cannot fail; other loops go on line by line.
+are launches; other loops go on line by line.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ Array = Any
 SLICE = 0.05
 #: For fewer iterations than these a graph is not worth its making.
 FEW = 16
+#: So many iterations at most are done again one by one where one of them fails.
+MOST = 64
 
 
 class Variable:
@@ -96,7 +102,7 @@ class DeviceLoop:
         #: The works of even and odd iterations, whether each is late, and the outputs of both.
         self.works: list[list[tuple[Callable[[], None], bool]]] = []
         self.results: list[dict[str, Resident]] = []
-        self.targets: dict[str, plans.Target] = {}
+        self.targets: dict[str, tuple[plans.Target, tuple[str, ...] | None]] = {}
         if counter is not None:
             self.changing.add(("value", counter[0]))
         if not isinstance(body, Function):
@@ -121,6 +127,10 @@ class DeviceLoop:
             if variable.first is not None and variable.now is not variable.first:
                 self.list.append((partial(gpu.copy, variable.first, variable.now), False))
         self.graphs: list[Callable[[], None]] = []
+        self.checked = [f for f in self.frames if f.status is not None]
+        if self.checked:  # what lines leave is that of the last good iteration
+            self.works = [[(start, False) for start, _ in works] for works in self.works]
+        self.backups: list[tuple[gpu.Array, gpu.Array]] = []
 
     # ------------------------------------------------------------ what an iteration does
 
@@ -129,15 +139,19 @@ class DeviceLoop:
         match plan:
             case plans.EchoPlan(value=e, quiet=True):
                 self.evaluation(e, False)
-            case plans.SetPlan(targets=targets, value=e) if e.fields is None:
+            case plans.SetPlan(targets=targets, value=e):
                 if any(t.kind != "value" for t in targets):
                     raise Foreign("it sets what is not a plain value")
-                outputs = self.evaluation(e, any(t.name in self.read for t in targets))
-                for target, output in zip(targets, outputs, strict=True):
-                    self.found[target.name] = output
-                    self.targets[target.name] = target
-                    if target.name in self.read:
-                        self.assign(target.name, output)
+                names = [t.name for t in targets]
+                if e.fields is not None:
+                    names = [f"{names[0]}.{f}" for f in e.fields]
+                outputs = self.evaluation(e, not self.read.isdisjoint(names))
+                for name, output in zip(names, outputs, strict=True):
+                    self.found[name] = output
+                    if name in self.read:
+                        self.assign(name, output)
+                for target in targets:
+                    self.targets[target.name] = target, e.fields
             case _:
                 raise Foreign(f"{type(plan).__name__} goes line by line")
 
@@ -299,8 +313,6 @@ class DeviceLoop:
         self, segment: DeviceSegment, sizes: Sizes, inputs: Sequence[Resident], into: Mapping[int, Variable]
     ) -> list[Resident]:
         """The launches of a segment, with memory of their own."""
-        if segment.fails:
-            raise Foreign("a line may fail")
         try:
             frame = DeviceFrame(segment, tuple([sizes[s] for s in segment.symbols]))
         except (Unfit, KeyError):
@@ -326,19 +338,26 @@ class DeviceLoop:
     # ------------------------------------------------------------ running
 
     def run(self, count: int, progress: Callable[[int], None] | None = None) -> int:
-        """Iterates `count` times; on an interrupt too the state is that after a whole iteration."""
+        """Iterates up to `count` times, fewer where an iteration fails; gives how many are done.
+
+        On an interrupt too the state is that after a whole iteration.
+        """
         if count >= FEW:
             self.record()
-        shown = time.perf_counter()
+        shown, step = time.perf_counter(), 1
         try:
             while self.done < count:
                 with interrupts.held():
-                    self.iterate(self.done + 1 == count)
+                    if not self.checked:
+                        self.iterate(self.done + 1 == count)
+                    elif not self.try_some(min(step, count - self.done)):
+                        break
+                    step = min(2 * step, MOST)
                 if progress is not None and time.perf_counter() - shown > SLICE:
                     progress(self.done)
                     shown = time.perf_counter()
         except KeyboardInterrupt:
-            if 0 < self.done < count:
+            if 0 < self.done < count and not self.checked:
                 with interrupts.held():
                     self.iterate(True)
             raise
@@ -346,6 +365,29 @@ class DeviceLoop:
             with interrupts.held():
                 self.publish()
         return self.done
+
+    def try_some(self, count: int) -> bool:
+        """Some iterations; whether none has failed. If one has, it is as if there had been none."""
+        if not self.backups:
+            self.backups = [(a, gpu.empty(a.count, a.dtype)) for a in self.memory()]
+        for array, backup in self.backups:
+            gpu.copy(backup, array)
+        for _ in range(count):
+            self.iterate(False)
+        failed = [frame for frame in self.checked if frame.failed()]  # each is asked, and begins anew
+        if not failed:
+            return True
+        for array, backup in self.backups:
+            gpu.copy(array, backup)
+        self.done -= count
+        return False
+
+    def memory(self) -> list[gpu.Array]:
+        """All arrays that iterations write and others read."""
+        found = [x.device() for results in self.results for x in results.values()]
+        for v in self.variables.values():
+            found += [v.now, *v.spare, *([v.first] if v.first is not None else [])]
+        return list({a.address: a for a in found}.values())
 
     def record(self) -> None:
         """Both iterations as graphs, where the device can record them."""
@@ -387,8 +429,12 @@ class DeviceLoop:
             words = gpu.download(self.variables["stream", key].now, (2,)).view(np.uint64)
             after[key] = PhiloxState(*words.tolist())
         store.commit({**store.shared, **fresh}, {**store.streams.states, **after})
-        for name, target in self.targets.items():
-            store.store_value(name, self.results[1 - odd][name], target.type, target.span)
+        found = self.results[1 - odd]
+        for name, (target, fields) in self.targets.items():
+            if fields is None:
+                store.store_value(name, found[name], target.type, target.span)
+            else:
+                store.store_record(target, fields, [found[f"{name}.{f}"] for f in fields])
         if self.counter is not None:
             store.values[self.counter[0]] = np.int64(self.counter[1] + self.done - 1)
 

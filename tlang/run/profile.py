@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tlang.graph.node import Node
-from tlang.plan.steps import Fill, Gemm, Nest, Role, Step, inputs_of
+from tlang.plan.steps import Fill, Gemm, Nest, Role, Step, along, inputs_of
 from tlang.source import Span
 from tlang.types import Symbol
 
@@ -172,7 +172,7 @@ def _bytes(step: Step, sizes: Mapping[Symbol, int]) -> float:
     if isinstance(step, Nest):
         for x in step.tables:
             nodes.pop(x, None)
-        nodes.update(dict.fromkeys(n for n in step.nodes if n.op.tables))
+        nodes.update(dict.fromkeys(n for n in step.nodes if along(n)))
     return float(sum(_elements(n, sizes) * n.dtype.bits / 8 for n in nodes))
 
 

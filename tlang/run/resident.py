@@ -110,6 +110,17 @@ def _plain(array: Array) -> Array:
     return array.view(np.uint8) if array.dtype == np.bool_ else array
 
 
+def wrapped(value: Any) -> Resident:
+    """An array of another library of the GPU, read where it lies; one in another order is copied there."""
+    face = value.__cuda_array_interface__
+    shape, dtype = tuple(face["shape"]), np.dtype(face["typestr"])
+    try:
+        elements = gpu.wrap(value)
+    except ValueError:
+        return wrapped(value.copy())
+    return Resident(shape, dtype, gpu.cast(elements, np.uint8) if dtype == np.bool_ else elements)
+
+
 def host(value: Any) -> Any:
     """A value for NumPy."""
     return value.host() if isinstance(value, Resident) else value

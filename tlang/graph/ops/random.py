@@ -358,6 +358,8 @@ operation(
     cut="a draw",
     doc="Numbers of the standard form of a distribution.",
     public=False,
+    tables=frozenset({0}),
+    scalar="{drawn}",
 )
 operation(
     "scaled",
