@@ -17,6 +17,7 @@ import pytest
 from test_compiled_scans import ARGS, FORMS
 
 import tlang
+from tlang.emit import cudaown
 from tlang.run import gpu
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -149,6 +150,20 @@ def test_a_recurrence_and_its_gradient_move_nothing(transfers: Transfers) -> Non
 
 
 @simulated
+@pytest.mark.parametrize("options", ["checkpoint = True", "checkpoint = 2", "reverse = True, checkpoint = 2"])
+def test_recurrences_in_recurrences_move_sizes_alone(options: str, transfers: Transfers) -> None:
+    text = f"""
+        function f(xs: f64[n, 4], w: f64[2, 2], h0: f64[2, 2]) = (hs, dw) where {{
+            step(x, h) = tanh(reshape(x, (2, 2)) + h @ w)
+            hs = scan(step, xs, init = h0, {options})
+            dw = grad(sum(hs ** 2), w)
+        }}
+    """
+    for n in (1, 4, 7):
+        stays_there(text, [RNG.normal(size=s) for s in [(n, 4), (2, 2), (2, 2)]], transfers, numbers=True)
+
+
+@simulated
 def test_an_error_in_a_step_is_looked_for_once(transfers: Transfers) -> None:
     text = "function f(i: i64[n], u: f64[4]) = scan(step, i, init = 0.0) where { step(i, h) = h + u[i] }"
     m = compiled(text)
@@ -174,3 +189,180 @@ def test_an_error_in_a_step_is_looked_for_once(transfers: Transfers) -> None:
 )
 def test_other_recurrences_are_numpys(body: str) -> None:
     agree(f"function f(xs: f64[n, 3]) = {body}", RNG.normal(size=(4, 3)))
+
+
+# ---------------------------------------------------------------- products of stacks
+
+PRODUCTS = {
+    "stacks": ("x: {t}[b, n, k], y: {t}[b, k, m]", "x @ y", [(3, 2, 4), (3, 4, 5)]),
+    "one of them": ("x: {t}[1, n, k], y: {t}[1, k, m]", "x @ y", [(1, 2, 4), (1, 4, 5)]),
+    "ones": ("x: {t}[b, n, k], y: {t}[b, k, m]", "x @ y", [(2, 1, 1), (2, 1, 1)]),
+    "none": ("x: {t}[b, n, k], y: {t}[b, k, m]", "x @ y", [(0, 2, 4), (0, 4, 5)]),
+    "nothing inside": ("x: {t}[b, n, k], y: {t}[b, k, m]", "x @ y", [(2, 2, 0), (2, 0, 5)]),
+    "one matrix at the right": ("x: {t}[b, n, k], y: {t}[k, m]", "x @ y", [(3, 2, 4), (4, 5)]),
+    "one matrix at the left": ("x: {t}[n, k], y: {t}[b, k, m]", "x @ y", [(2, 4), (3, 4, 5)]),
+    "turned": (
+        "x: {t}[b, k, n], y: {t}[b, m, k]",
+        "transpose(x, (0, 2, 1)) @ transpose(y, (0, 2, 1))",
+        [(3, 4, 2), (3, 5, 4)],
+    ),
+    "two axes": ("x: {t}[a, b, n, k], y: {t}[a, b, k, m]", "x @ y", [(2, 3, 2, 4), (2, 3, 4, 5)]),
+    "stretched": ("x: {t}[a, 1, n, k], y: {t}[b, k, m]", "x @ y", [(2, 1, 2, 4), (3, 4, 5)]),
+    "stretched at the right": (
+        "x: {t}[a, b, n, k], y: {t}[a, 1, k, m]",
+        "x @ y",
+        [(2, 3, 2, 4), (2, 1, 4, 5)],
+    ),
+    "heads": (
+        "x: {t}[n, l, h, d], y: {t}[n, l, h, d]",
+        "transpose(x, (0, 2, 1, 3)) @ transpose(y, (0, 2, 3, 1))",
+        [(2, 5, 3, 4), (2, 5, 3, 4)],
+    ),
+    "a vector at the right": ("x: {t}[b, n, k], y: {t}[k]", "x @ y", [(3, 2, 4), (4,)]),
+    "a vector at the left": ("x: {t}[k], y: {t}[b, k, m]", "x @ y", [(4,), (3, 4, 5)]),
+    "a column": ("x: {t}[b, n, k], y: {t}[k, c]", "x @ y[:, 1]", [(3, 2, 4), (4, 3)]),
+    "slices": ("x: {t}[b, n, k], y: {t}[b, k, m]", "x[1:, :, 1:] @ y[1:, 1:, :2]", [(3, 2, 4), (3, 4, 5)]),
+    "every other": ("x: {t}[b, n, k], y: {t}[b, k, 6]", "x @ y[:, :, ::2]", [(3, 2, 4), (3, 4, 6)]),
+    "columns of columns": ("x: {t}[b, 4, k], y: {t}[b, k, m]", "x[:, ::2] @ y", [(3, 4, 2), (3, 2, 3)]),
+    "the last first": ("x: {t}[b, n, k], y: {t}[b, k, m]", "x[::-1] @ y", [(3, 2, 4), (3, 4, 5)]),
+    "parts of matrices": ("x: {t}[n, k], y: {t}[k, m]", "x[:, 1:] @ y[1:]", [(3, 4), (4, 5)]),
+    "a number at all places": ("x: {t}[b, n, k]", "x @ ones_like(x[0]).T", [(3, 2, 4)]),
+    "einsum": ("x: {t}[b, n, k], y: {t}[b, m, k]", 'einsum("bnk,bmk->bnm", x, y)', [(3, 2, 4), (3, 5, 4)]),
+}
+
+
+@simulated
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products(name: str, dtype: str) -> None:
+    params, formula, shapes = PRODUCTS[name]
+    kind = {"f32": np.float32, "f64": np.float64}[dtype]
+    given = [RNG.normal(size=s).astype(kind) for s in shapes]
+    params = params.format(t=dtype)
+    agree(f"function f({params}) = {formula}", *given)
+    names = ", ".join("xy"[: len(shapes)])
+    agree(f"function f({params}) = grad(sum(({formula}) ** 2), {names})", *given)
+
+
+@simulated
+def test_products_move_nothing(transfers: Transfers) -> None:
+    text = """
+        function f(x: f64[b, n, 6], w, v: f64[6, 2, 3]) = (a @ (transpose(a, (0, 1, 3, 2)) @ c), g) where {
+            heads(m) = transpose(reshape(x @ reshape(m, (6, 6)), (b, n, 2, 3)), (0, 2, 1, 3))
+            a = heads(w)
+            c = heads(v)
+            g = grad(sum(softmax(a @ transpose(c, (0, 1, 3, 2))) @ c), w)
+        }
+    """
+    args = [RNG.normal(size=s) for s in [(2, 3, 6), (6, 2, 3), (6, 2, 3)]]
+    stays_there(text, args, transfers)
+
+
+def stays_there(text: str, args: list[Any], transfers: Transfers, numbers: bool = False) -> None:
+    """The results of a second call are right, and nothing but the arguments goes to the device or back.
+
+    Where sizes are computed, `numbers` are moved too.
+    """
+    m = compiled(text)
+    m.f(*args)
+    transfers.clear()
+    found = flat(m.f(*args))
+    assert not [shape for shape in transfers.down if shape or not numbers]
+    assert sorted(n for n in transfers.up if n > 1 or not numbers) == sorted(a.size for a in args)
+    for a, b in zip(found, flat(tlang.compile(text).f(*args)), strict=True):
+        np.testing.assert_allclose(a, b, 1e-12, 1e-12)
+
+
+# ---------------------------------------------------------------- joined tensors
+
+
+@simulated
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i64", "bool"])
+@pytest.mark.parametrize(
+    ("params", "formula", "shapes"),
+    [
+        ("x: {t}[n, k], y: {t}[m, k]", "concatenate([x, y], axis = 0)", [(3, 2), (1, 2)]),
+        ("x: {t}[n, k], y: {t}[n, m]", "concatenate([x, y, x], axis = 1)", [(3, 2), (3, 4)]),
+        ("x: {t}[n, k], y: {t}[n, m]", "concatenate([x, y], axis = -1)", [(3, 0), (3, 4)]),
+        ("x: {t}[a, n, k], y: {t}[a, m, k]", "concatenate([x, y], axis = 1)", [(2, 3, 2), (2, 1, 2)]),
+        ("x: {t}[n], y: {t}[m]", "concatenate([x, y], axis = 0)", [(0,), (5,)]),
+        ("x: {t}[k, n], y: {t}[m, k]", "concatenate([x.T, y[::-1]], axis = 0)", [(2, 3), (3, 2)]),
+        ("x: {t}[n, k], y: {t}[n, k]", "stack([x, y], axis = 0)", [(3, 2), (3, 2)]),
+        ("x: {t}[n, k], y: {t}[n, k]", "stack([x, y, x[::-1]], axis = 1)", [(3, 2), (3, 2)]),
+        ("x: {t}[n, k], y: {t}[k, n]", "stack([x, y.T], axis = 2)", [(3, 2), (2, 3)]),
+        ("x: {t}[n, k], y: {t}[n, k]", "stack([x, y], axis = 0)", [(0, 2), (0, 2)]),
+        ("x: {t}[n], y: {t}", "stack([x[0], y, x[1]], axis = 0)", [(2,), ()]),
+    ],
+)
+def test_joined(params: str, formula: str, shapes: list[tuple[int, ...]], dtype: str) -> None:
+    kinds = {"f32": np.float32, "f64": np.float64, "i64": np.int64, "bool": np.bool_}
+    given = [(3 * RNG.normal(size=s)).astype(kinds[dtype]) for s in shapes]
+    params = params.format(t=dtype)
+    agree(f"function f({params}) = {formula}", *given)
+    if dtype.startswith("f"):
+        agree(f"function f({params}) = grad(sum(({formula}) ** 3), x, y)", *given)
+
+
+@simulated
+def test_many_are_stacked() -> None:
+    entries = ", ".join(f"x[{k % 3}] * {k}" for k in range(40))
+    agree(f"function f(x: f64[3, n]) = stack([{entries}])", RNG.normal(size=(3, 2)))
+
+
+@simulated
+def test_joined_tensors_move_nothing(transfers: Transfers) -> None:
+    text = """
+        function f(xs: f64[n, 3], w: f64[7, 4]) = (hs, dw, ys) where {
+            step(x, h) = tanh(concatenate([x, h], axis = 0) @ w)
+            hs = scan(step, xs, init = zeros(4))
+            dw = grad(sum(hs ** 2), w)
+            ys = stack([hs[:, 0], cumsum(hs[:, 1])], axis = 1)
+        }
+    """
+    stays_there(text, [RNG.normal(size=(4, 3)), RNG.normal(size=(7, 4)) / 3], transfers)
+
+
+# ---------------------------------------------------------------- running totals
+
+
+@pytest.fixture(params=["alone", "a team", "all blocks"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which form of a running total rows of 2 or more elements are for."""
+    if request.param != "alone":
+        monkeypatch.setattr(cudaown, "SHORT", 1)
+        monkeypatch.setattr(cudaown, "SHORT_ACROSS", 1)
+    if request.param == "all blocks":
+        monkeypatch.setattr(cudaown, "WHOLE", 1)
+        monkeypatch.setattr(cudaown, "SHARE", 1)
+
+
+@simulated
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i32", "bool"])
+@pytest.mark.parametrize("op", ["cumsum", "cumprod"])
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((0,), 0), ((1,), 0), ((29,), 0), ((3, 9), 1), ((9, 3), 0), ((2, 7, 3), 1), ((0, 5), 1)],
+)
+def test_running_totals(op: str, shape: tuple[int, ...], axis: int, dtype: str) -> None:
+    kinds = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "bool": np.bool_}
+    x = (2 * RNG.normal(size=shape)).astype(kinds[dtype])
+    dims = ", ".join("abc"[: len(shape)])
+    for reverse in (False, True):
+        formula = f"{op}(x, axis = {axis}, reverse = {reverse})"
+        agree(f"function f(x: {dtype}[{dims}]) = {formula}", x, calls=1)
+        if dtype.startswith("f"):
+            agree(
+                f"function f(x: {dtype}[{dims}]) = grad(sum({formula} ** 2), x)", x, calls=1, tolerance=1e-4
+            )
+
+
+@simulated
+@pytest.mark.usefixtures("form")
+def test_a_running_total_of_a_view_and_of_infinities() -> None:
+    x = RNG.normal(size=(4, 6)).astype(np.float32)
+    x[1, 3] = np.inf
+    x[2, 4] = np.nan
+    agree(
+        "function f(x: f32[n, m]) = (cumsum(x.T), cumsum(x[:, ::2], axis = 0), cumprod(x[::-1], axis = 0))", x
+    )

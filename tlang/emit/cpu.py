@@ -16,7 +16,7 @@ from tlang.emit.functions import helpers
 from tlang.emit.nest import NestWriter
 from tlang.emit.text import DRAW_COST, HEADER, PRELUDE, STATUS, TICKS, Temporary, Text, np_size
 from tlang.graph.node import Node
-from tlang.plan.steps import Fill, Gemm, Nest, Role, Step, needed_sizes
+from tlang.plan.steps import Fill, Gemm, Nest, Own, Role, Step, needed_sizes
 from tlang.plan.views import access, seen_by
 from tlang.types import ONE, Dim, Symbol
 
@@ -167,6 +167,8 @@ class _Writer(Text):
 
 def must_be_positive(step: Step) -> list[Dim]:
     """The sizes that must not be negative for a step to make sense."""
+    if isinstance(step, Own):
+        return [d for view in step.views for d in view.positive]
     if not isinstance(step, Nest):
         return []
     found = [d for _, view in step.reads for d in view.positive]

@@ -22,7 +22,7 @@ from tlang.emit.inline import Inliner, expression
 from tlang.emit.philox import elements_of, per_block, words_of
 from tlang.emit.text import Temporary, Text, loaded, stored, typed
 from tlang.graph.node import Node
-from tlang.plan.steps import Fill, Gemm, Nest, Role, Step, is_literal
+from tlang.plan.steps import Fill, Gemm, Nest, Own, Role, Step, inputs_of, is_literal
 from tlang.plan.views import Access, access, access_itself, seen_by
 from tlang.types import BOOL, Dim, DType, Symbol
 
@@ -99,9 +99,9 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
-    """A call of BLAS."""
+    """Calls of BLAS."""
 
-    step: Gemm
+    step: Gemm | Own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,12 +120,15 @@ def arrays_of(action: Action) -> list[Node | Temporary]:
     if isinstance(action, Launch):
         return [a for a in action.args if isinstance(a, Node | Temporary)]
     if isinstance(action, Product):
-        return [action.step.left.base, action.step.right.base, action.step.node]
+        return [*inputs_of(action.step), action.step.node]
     return [action.source, action.target]
 
 
 def dims_of(action: Action) -> list[Dim]:
     """The sizes that decide what an action does, beside those of its arrays."""
+    if isinstance(action, Product) and isinstance(action.step, Own):
+        views, given = action.step.views, action.step.node.inputs
+        return [d for s in (*(v.starts for v in views), *(x.shape for x in given)) for d in s]
     if not isinstance(action, Launch):
         return []
     grids = [action.grid, *(a.of.grid for a in action.args if isinstance(a, Count))]
@@ -139,6 +142,10 @@ def kernels(step: Step) -> list[Action]:
         return _Nest(step).actions()
     if isinstance(step, Gemm):
         return [Product(step)]
+    if isinstance(step, Own):
+        from tlang.emit.cudaown import own_kernels
+
+        return own_kernels(step)
     assert isinstance(step, Fill), step
     return [_fill(step)]
 

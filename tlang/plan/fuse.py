@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 
 from tlang.graph.node import Node, rebuild, toposort
 from tlang.plan.fit import domain_of, fit_map, fit_placed, fit_reduce, is_of_rows, may_draw, reading
+from tlang.plan.own import own_views
 from tlang.plan.steps import (
     LARGEST,
     LEAVES,
@@ -31,6 +32,7 @@ from tlang.plan.steps import (
     Gemm,
     Labels,
     Nest,
+    Own,
     Place,
     Role,
     Step,
@@ -127,6 +129,9 @@ class _Fusion:
         for node in reversed(self.order):
             if node not in wanted or node.op.name in LEAVES:
                 continue
+            if (views := self._own(node)) is not None:
+                wanted |= {v.base for v in views}
+                continue
             native = self._native(node)
             for i, x in enumerate(node.inputs):
                 if not native:
@@ -138,6 +143,12 @@ class _Fusion:
     def _native(self, node: Node) -> bool:
         return not why_not(node, self.known) or self._gemm(node) is not None
 
+    def _own(self, node: Node) -> tuple[Access, ...] | None:
+        """What an operation with kernels of its own reads."""
+        if not self.parallel or self._gemm(node) is not None:
+            return None
+        return own_views(node, self.known)
+
     # ------------------------------------------------------------ placing
 
     def _place(self, node: Node) -> None:
@@ -146,6 +157,8 @@ class _Fusion:
         gemm = self._gemm(node)
         if gemm is not None:
             self._add(Gemm(node, *gemm, late), [self._land(v.base) for v in gemm])
+        elif (views := self._own(node)) is not None:
+            self._add(Own(node, views, late), [self._land(v.base) for v in views])
         elif why_not(node, self.known):
             self._add(Alone(node, late), [self._land(x) for x in node.inputs])
         elif node.op.reduce:

@@ -10,6 +10,7 @@ from tlang.plan.steps import (
     Fill,
     Gemm,
     Nest,
+    Own,
     Step,
     is_drawn,
     why_not,
@@ -39,6 +40,8 @@ def show(steps: Sequence[Step]) -> str:
             lines.append(f"{number}: gemm {sides}: {step.node.type}{late}")
         elif isinstance(step, Fill):
             lines.append(f"{number}: draw {step.node.attr('distribution')}: {step.node.type}{late}")
+        elif isinstance(step, Own):
+            lines.append(f"{number}: {step.node.op.name}: {step.node.type}{late}")
         else:
             reason = why_not(step.node) or "only the run knows its size"
             lines.append(f"{number}: numpy {step.node.op.name}: {step.node.type}{late}")

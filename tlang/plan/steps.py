@@ -146,7 +146,21 @@ class Fill:
         return (self.node,)
 
 
-Step: TypeAlias = Nest | Gemm | Fill | Alone
+@dataclass(frozen=True, slots=True, eq=False)
+class Own:
+    """An operation with kernels of its own, where there are many threads; `views` are what it reads."""
+
+    node: Node
+    views: tuple[Access, ...]
+    late: bool = False
+
+    @property
+    def outputs(self) -> tuple[Node, ...]:
+        """The one value that is kept."""
+        return (self.node,)
+
+
+Step: TypeAlias = Nest | Gemm | Fill | Own | Alone
 
 
 def inputs_of(step: Step) -> list[Node]:
@@ -155,6 +169,8 @@ def inputs_of(step: Step) -> list[Node]:
         return [*(b for b, _ in step.reads), *step.tables]
     if isinstance(step, Gemm):
         return [step.left.base, step.right.base]
+    if isinstance(step, Own):
+        return [v.base for v in step.views if not is_literal(v.base)]
     return list(step.node.inputs)
 
 

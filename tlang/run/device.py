@@ -36,9 +36,11 @@ from tlang.interpret import Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.fuse import fused
 from tlang.plan.steps import Alone, Step
 from tlang.plan.views import one_step
-from tlang.run import cublas, gpu, profile
+from tlang.run import gpu, profile
 from tlang.run.build import ALIGNMENT, CompiledTape, Unfit, layout, lifetimes, positive
-from tlang.run.resident import Resident, host, resident
+from tlang.run.deviceproduct import operands, prepared, products
+from tlang.run.devicerows import of_rows
+from tlang.run.resident import Resident, host, resident, shaped
 from tlang.types import BOOL, ONE, Dim, DType, Tensor
 
 Array = Any
@@ -186,15 +188,11 @@ class DeviceFrame:
         return work
 
     def product(self, action: Product) -> Work:
-        """A product of two matrices."""
-        node, (left, right) = action.step.node, (action.step.left, action.step.right)
-        m, n = map(self.size, node.shape)
-        k = self.size(node.inputs[0].shape[1])
-        across, down = (v.axes == (1, 0) for v in (left, right))
-        lda, ldb = (max(1, self.size(v.base.shape[1])) for v in (left, right))
-        product = cublas.Product(node.dtype.numpy_name, across, down, m, n, k, lda, ldb, max(1, n))
-        return lambda places: cublas.prepare(
-            product, self.place(left.base, places), self.place(right.base, places), self.place(node, places)
+        """A product of matrices, or of stacks of them."""
+        calls, node = products(action, self.size), action.step.node
+        left, right = operands(action)
+        return lambda places: prepared(
+            calls, self.place(left, places), self.place(right, places), self.place(node, places)
         )
 
     def copy(self, action: Copy) -> Work:
@@ -243,6 +241,9 @@ class DeviceTape(CompiledTape):
         if node.op.name == "scan":
             return plain
         view = _moved(node) if node.op.view else None
+        reshapes = node.op.name in ("reshape", "reshape_like")
+        for_shape = node.op.shape_only
+        rows = of_rows(node)
 
         def call(sizes: Sizes, draw: Draw, *xs: Array) -> Array:
             if view is not None and isinstance(xs[0], Resident):
@@ -250,7 +251,12 @@ class DeviceTape(CompiledTape):
                     return view(sizes, draw, xs[0])
                 except KeyError:
                     pass  # a size that only the run knows
-            return plain(sizes, draw, *map(host, xs))
+            if rows is not None and isinstance(xs[0], Resident):
+                return rows(sizes, draw, *xs)
+            if reshapes and isinstance(xs[0], Resident):
+                others = [shaped(x) if i in for_shape else host(x) for i, x in enumerate(xs[1:], 1)]
+                return xs[0].reshaped(plain(sizes, draw, shaped(xs[0]), *others).shape)
+            return plain(sizes, draw, *(shaped(x) if i in for_shape else host(x) for i, x in enumerate(xs)))
 
         return call
 

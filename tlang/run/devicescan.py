@@ -2,7 +2,8 @@
 
 What is carried lies in rows: a step reads one and writes the next, so that all values are there in the end;
 where only the last is wanted there are two, which change places. Launches whose arrays stay where they are
-are prepared once, those whose arrays change places twice, all others for each step. Whether an element has
+are prepared once, those whose arrays change places twice, all others for each step. A step that has a
+recurrence of its own, or reshapes, is made by the tape of its body. Whether an element has
 made a step an error is looked at once, at the end: then the steps are made again with NumPy, which says what
 is wrong.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from tlang.emit.cuda import arrays_of
 from tlang.graph.node import OPS, Node
 from tlang.graph.recurrence import Body
-from tlang.interpret import Draw, Sizes, Watch
+from tlang.interpret import Draw, Sizes, Steps, Watch
 from tlang.plan.fuse import fused, lower
 from tlang.plan.steps import Alone
 from tlang.run import gpu
@@ -38,9 +39,18 @@ def device_scan(node: Node, plain: Callable[..., Any]) -> DeviceScan | None:
     if body.condition is not None:
         return None
     results = [r.graph.make(OPS["conj"], [r], r.span) if r.op.view else r for r in body.results]
-    if any(isinstance(step, Alone) for step in fused(lower(results), parallel=True)):
+    if any(isinstance(s, Alone) and not _stays(s.node) for s in fused(lower(results), parallel=True)):
         return None
-    return DeviceScan(node, body, DeviceTape(results), plain)
+    tape = DeviceTape(results)
+    scans = [
+        call for call, *_, n in tape.steps if n.op.name == "scan" and not isinstance(call, DeviceSegment)
+    ]
+    return DeviceScan(node, body, tape, plain) if all(isinstance(s, DeviceScan) for s in scans) else None
+
+
+def _stays(node: Node) -> bool:
+    """Whether an operation without a kernel may leave its operands where they are."""
+    return node.op.view or node.op.name in ("scan", "item")
 
 
 class DeviceScan:
@@ -50,8 +60,12 @@ class DeviceScan:
         self.body = body
         self.tape = tape
         self.plain = plain
+        self.span = node.span
+        calls = [call for call, *_ in tape.steps]
+        #: Whether a step is nothing but launches, which can be prepared.
+        self.is_one = all(isinstance(c, DeviceSegment | Item) for c in calls) and len(tape.segments) < 2
         segments: Sequence[Any] = tape.segments
-        self.segment: DeviceSegment | None = segments[0] if segments else None
+        self.segment: DeviceSegment | None = segments[0] if segments and self.is_one else None
         self.counted = int(node.attr("steps"))
         self.reverse = bool(node.attr("reverse"))
         self.keep: Sequence[tuple[str, int]] = node.attr("keep")
@@ -59,12 +73,14 @@ class DeviceScan:
         made = {i: n for call, _, i, _, n in tape.steps if isinstance(call, Item)}
         leaves, constants = dict(tape.leaves), dict(tape.constants)
         #: What a step gives: a node that the segment computes, a leaf, or a constant.
-        self.results = [made.get(r) or leaves.get(r) or np.asarray(constants[r]) for r in tape.roots]
+        self.results: list[Node | Array] = []
+        if self.is_one:
+            self.results = [made.get(r) or leaves.get(r) or np.asarray(constants[r]) for r in tape.roots]
 
     def __call__(self, sizes: Sizes, draw: Draw, *xs: Array, watch: Watch | None = None) -> tuple[Array, ...]:
         """The parts that are kept."""
         try:
-            made = self.run(dict(sizes), xs)
+            made = self.run(dict(sizes), draw, xs)
         except (Unfit, KeyError):
             made = None
         if made is not None:
@@ -72,13 +88,13 @@ class DeviceScan:
         found: tuple[Array, ...] = self.plain(sizes, draw, *map(host, xs), watch=watch)
         return found
 
-    def run(self, sizes: Sizes, xs: Sequence[Array]) -> tuple[Resident, ...] | None:
-        """The parts that are kept; None where there are no steps, or one fails."""
+    def run(self, sizes: Sizes, draw: Draw, xs: Sequence[Array]) -> tuple[Resident, ...] | None:
+        """The parts that are kept; None where their number makes no sense, or one fails."""
         body, rest = self.body, xs[self.counted :]
         carried, given = len(body.state), len(body.elements)
         sequences = list(map(_on_device, rest[carried : carried + given], body.elements))
         count = len(sequences[0]) if sequences else int(host(xs[0]))
-        if count < 1 or any(len(s) != count for s in sequences):
+        if count < 0 or any(len(s) != count for s in sequences):
             return None
         rows = [
             Rows(np.shape(x), b, count, self.reverse, k in self.kept)
@@ -89,41 +105,56 @@ class DeviceScan:
         values: dict[Node, Resident] = dict(zip(body.free, free, strict=True))
         shapes: dict[Node, Resident] = dict(values)
         shapes.update(zip(body.state, (r.first for r in rows), strict=True))
-        shapes.update((e, s.row(0)) for e, s in zip(body.elements, sequences, strict=True))
+        of_each = (Resident(s.shape[1:], s.dtype, None) for s in sequences)
+        shapes.update(zip(body.elements, of_each, strict=True))
         self.tape.bind(shapes.__getitem__, sizes)
         for x, row in zip(rest[:carried], rows, strict=True):
             row.begin(x)
-        frame = self.frame(sizes)
-        kinds = {x: (r.shape, r.dtype) for x, r in shapes.items()}
-        if frame is not None:
-            made = zip(frame.segment.outputs, frame.outputs, strict=True)
-            kinds.update((x, (shape, dtype)) for x, (shape, dtype, _) in made)
-        wanted = [kinds[r] if isinstance(r, Node) else (r.shape, r.dtype) for r in self.results[carried:]]
         outputs = [
-            Row(_empty((count, *shape), node), count, self.reverse)
-            for (shape, _), node in zip(wanted, body.outputs, strict=True)
+            Row(_empty((count, *(d.evaluate(sizes) for d in r.shape)), r), count, self.reverse)
+            for r in body.outputs
         ]
-        steps = Steps(values)
-        steps.move(zip(body.state, rows, strict=True))
-        steps.move(zip(body.elements, elements, strict=True))
-        targets: list[Track] = [*(Next(r) for r in rows), *outputs]
+        targets: list[Track] = [*map(Next, rows), *outputs]
+        if not self.is_one:
+            step = Steps(body, self.tape, self.span).start(list(values.values()), sizes, draw)
+            for t in range(count):
+                state = [r.array.row(r.number(t)) for r in rows]
+                made = step([*state, *(e.array.row(e.number(t)) for e in elements)])
+                for x, target, r in zip(made, targets, body.results, strict=True):
+                    gpu.copy(target.at(t), _on_device(x, r).device())
+        elif not self.launched(sizes, values, [*rows, *elements], targets, count):
+            return None
+        return tuple([self.part(what, k, rows, outputs) for what, k in self.keep])
+
+    def launched(
+        self,
+        sizes: Sizes,
+        values: Mapping[Node, Resident],
+        sources: Sequence[Track],
+        targets: Sequence[Track],
+        count: int,
+    ) -> bool:
+        """Makes all steps, of which each is the launches of the segment; False where one fails."""
+        frame = self.frame(sizes)
+        moves = Moves(values)
+        moves.move(zip((*self.body.state, *self.body.elements), sources, strict=True))
         copies: list[tuple[Node | Resident, Track]] = []
         for r, target in zip(self.results, targets, strict=True):
-            if isinstance(r, Node) and r not in steps.tracks and r not in values:  # computed into its place
-                steps.move([(r, target)])
+            if isinstance(r, Node) and r not in moves.tracks and r not in values:  # computed into its place
+                moves.move([(r, target)])
             elif isinstance(r, Node):
                 copies.append((r, target))
             else:
                 copies.append((resident(r, r.dtype, fixed=False), target))
         if frame is not None:
-            steps.launches(frame)
-        steps.copies(copies)
-        steps.make(count)
+            moves.launches(frame)
+        moves.copies(copies)
+        moves.make(count)
         if frame is not None:
             if frame.segment.fails and frame.failed():
-                return None
+                return False
             frame.segment.frames.setdefault(self.key(sizes), []).append(frame)
-        return tuple([self.part(what, k, rows, outputs) for what, k in self.keep])
+        return True
 
     def key(self, sizes: Sizes) -> tuple[int, ...]:
         """The sizes that the segment depends on."""
@@ -176,9 +207,13 @@ class Row:
         self.each = math.prod(array.shape[1:])
         self.start, self.by = (count - 1, -1) if reverse else (0, 1)
 
+    def number(self, step: int) -> int:
+        """Which row is that of a step."""
+        return self.start + self.by * step
+
     def at(self, step: int) -> gpu.Array:
         """The elements of a step."""
-        return gpu.part(self.memory, (self.start + self.by * step) * self.each, self.each)
+        return gpu.part(self.memory, self.number(step) * self.each, self.each)
 
 
 class Rows:
@@ -231,7 +266,7 @@ class Next:
         return self.rows.at(step + 1)
 
 
-class Steps:
+class Moves:
     """The work of steps: `tracks` say where arrays are that are not the same in all steps."""
 
     def __init__(self, fixed: Mapping[Node, Resident]) -> None:

@@ -126,6 +126,11 @@ def host(value: Any) -> Any:
     return value.host() if isinstance(value, Resident) else value
 
 
+def shaped(value: Any) -> Any:
+    """An array of a value's shape and dtype, for what does not look at elements; they stay where they are."""
+    return np.empty(value.shape, value.dtype) if isinstance(value, Resident) else value
+
+
 def resident(value: Any, dtype: Any, fixed: bool = True) -> Resident:
     """A value as an array of a dtype that may go to the device.
 
