@@ -58,6 +58,7 @@ QUICK = {
     "operations": ["test_ops_cpu.py"],
     "places": ["test_places.py"],
     "kernels": ["test_kernels.py", "-k", "not reductions and not random_graphs and not products"],
+    "loops": ["test_loops.py"],
     "draws": ["test_native_random.py", "-k", "run or in_kernels or parameters or between"],
     "cases": ["test_cases.py::test_case"],
     "programs": [Path(__file__).name],

@@ -390,7 +390,7 @@ def test_draws_by_numpy_between_kernels_of_a_loop() -> None:
     found = []
     for backend in ("numpy", BACKEND):
         m = tlang.compile(IN_BETWEEN + "repeat 4 { set last = step() }", backend)
-        assert not m._session.loops.why_slow
+        assert ON_A_GPU or not m._session.loops.why_slow
         states = [m[v].state for v in ("k", "z", "unread")]
         with pytest.raises(tlang.StateError, match="R140"):
             m.repeat(10, "step")
