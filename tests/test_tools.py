@@ -26,7 +26,11 @@ from tlang.tools.streams import streams
 PROGRAMS = Path(__file__).parent.parent / "programs"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+#: The stages that need nothing but tlang itself.
+PLAIN = [stage for stage in STAGES if stage != "ptx"]
+
+
+@pytest.mark.parametrize("stage", PLAIN)
 @pytest.mark.parametrize("name", ["logistic_regression", "layers"])
 def test_stages(stage: str, name: str, golden: Callable[[str, str], None]) -> None:
     path = str(PROGRAMS / f"{name}.tl")
@@ -60,18 +64,29 @@ function f(x: f64[n, d], y: f64[n]) = (cost, noise + bias) where {
 """
 
 
-@pytest.mark.parametrize("stage", ["plan", "code"])
+@pytest.mark.parametrize("stage", ["plan", "code", "cuda"])
 def test_draws_are_shown(stage: str, golden: Callable[[str, str], None]) -> None:
     golden(f"emit/draws.{stage}.txt", emit(Source("draws.tl", DRAWS), stage) + "\n")
 
 
 @pytest.mark.parametrize("path", sorted(PROGRAMS.glob("*.tl")), ids=lambda p: p.stem)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PLAIN)
 def test_every_program_has_stages(path: Path, stage: str) -> None:
     assert emit(read_source(str(path), str(path)), stage) or stage != "ast"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+def test_ptx_of_a_function() -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is needed (the extra `cuda`)")
+    assert ".visible .entry kernel(" in emit(Source("draws.tl", DRAWS), "ptx")
+
+
+def test_ptx_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tlang.run.cudacompile.installed", lambda: False)
+    with pytest.raises(TlangError, match="R173"):
+        emit(Source("draws.tl", DRAWS), "ptx")
+
+
+@pytest.mark.parametrize("stage", PLAIN)
 def test_unknown_names(stage: str) -> None:
     source = Source("<text>", "tensor x: f64[n]\nfunction double(x) = 2 * x\n")
     assert "double" in emit(source, stage, "double")

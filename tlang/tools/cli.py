@@ -335,7 +335,9 @@ def _bench(options: argparse.Namespace) -> int:
 def _emit_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", metavar="FILE", help="a program; `-` is standard input")
     sub.add_argument("name", nargs="?", metavar="NAME", help="a function (default: all)")
-    sub.add_argument("--stage", choices=("ast", "graph", "plan", "code", "llvm"), default="plan")
+    sub.add_argument(
+        "--stage", choices=("ast", "graph", "plan", "code", "llvm", "cuda", "ptx"), default="plan"
+    )
     sub.add_argument("--unused", choices=("error", "warn", "ignore"), default="error")
 
 

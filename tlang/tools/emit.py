@@ -17,7 +17,9 @@ from tlang.syntax.parse import parse
 if TYPE_CHECKING:
     from tlang.plan.steps import Step
 
-STAGES = ("ast", "graph", "plan", "code", "llvm")
+#: Stages of the backend `cuda`.
+_OF_GPUS = ("cuda", "ptx")
+STAGES = ("ast", "graph", "plan", "code", "llvm", "cuda", "ptx")
 
 
 def emit(source: Source, stage: str, name: str | None = None, unused: str = "error") -> str:
@@ -50,7 +52,7 @@ def _called(item: Any) -> str | None:
 
 
 def stage_of(session: Session, function: Function, stage: str) -> str:
-    """A stage of one function, as text: "graph", "plan", "code" or "llvm"."""
+    """A stage of one function, as text; the tree is no stage of a function."""
     from tlang.plan.draws import lower_draws
     from tlang.plan.fuse import fused, lower
 
@@ -58,11 +60,16 @@ def stage_of(session: Session, function: Function, stage: str) -> str:
         return "\n".join(_graph(function))
     roots, reads, state, philox = session.backends.to_compile(function)
     both = lower(lower_draws([*roots, *(state or ())], philox))
-    steps = fused(both[: len(roots)], None if state is None else both[len(roots) :], reads)
+    kept = None if state is None else both[len(roots) :]
+    steps = fused(both[: len(roots)], kept, reads, parallel=stage in _OF_GPUS)
     parts = [_of_steps(f"function {function.name}", steps, stage)]
+
+    def steps_of(body: Body) -> list[Step]:
+        return fused(lower(body.results), parallel=stage in _OF_GPUS)
+
     for node, body in _bodies(both):
         place = f": {_place(node.span)}" if node.span is not None else ""
-        parts.append(_of_steps(f"a step of {function.name}{place}", fused(lower(body.results)), stage))
+        parts.append(_of_steps(f"a step of {function.name}{place}", steps_of(body), stage))
     return "\n\n".join(parts)
 
 
@@ -76,6 +83,8 @@ def _of_steps(head: str, steps: Sequence[Step], stage: str) -> str:
 
     if stage == "plan":
         return f"{head}\n{show(steps)}"
+    if stage in _OF_GPUS:
+        return "\n\n".join([f"# {head}\n", *(_of_gpu(step, stage) for step in steps)])
     parts: list[list[Any]] = []
     for step in steps:
         alone = isinstance(step, Alone)
@@ -93,6 +102,29 @@ def _of_steps(head: str, steps: Sequence[Step], stage: str) -> str:
         f"{mark} NumPy: {p[0].node.op.name}" if isinstance(p[0], Alone) else text(code(p)) for p in parts
     ]
     return "\n\n".join([f"{mark} {head}\n", *texts])
+
+
+def _of_gpu(step: Step, stage: str) -> str:
+    """The kernels of a step, each with the rows and columns of its grid; or their PTX."""
+    from tlang.emit.cuda import Launch, kernels
+    from tlang.plan.steps import Alone
+    from tlang.run.cudacompile import installed, to_ptx
+    from tlang.run.device import signature
+
+    if isinstance(step, Alone):
+        return f"# NumPy: {step.node.op.name}"
+    if stage == "ptx" and not installed():
+        raise error("R173", found="numba-cuda, which makes PTX, is missing")
+    texts = []
+    for action in kernels(step):
+        if not isinstance(action, Launch):
+            texts.append(f"# {type(action).__name__.lower()}")
+            continue
+        rows, columns = (", ".join(map(str, dims)) for dims in (action.grid.rows, action.grid.columns))
+        text = to_ptx(action.text, "kernel", signature(action)) if stage == "ptx" else action.text
+        mark = "//" if stage == "ptx" else "#"
+        texts.append(f"{mark} rows [{rows}], columns [{columns}]\n{text.rstrip()}")
+    return "\n\n".join(texts)
 
 
 def _bodies(roots: Sequence[Node]) -> Iterator[tuple[Node, Body]]:
