@@ -53,18 +53,19 @@ in_the_simulator = pytest.mark.skipif(
 
 # ---------------------------------------------------------------- other processes
 
-#: Arguments of pytest: what takes a minute in all, and the rest.
+#: Arguments of pytest: what takes less than a minute in all, and the rest.
 QUICK = {
-    "operations": ["test_ops_cpu.py"],
-    "places": ["test_places.py"],
+    "operations": ["test_ops_cpu.py", "-k", "not gradients"],
     "kernels": ["test_kernels.py", "-k", "not reductions and not random_graphs and not products"],
-    "loops": ["test_loops.py"],
-    "draws": ["test_native_random.py", "-k", "run or in_kernels or parameters or between"],
     "cases": ["test_cases.py::test_case"],
     "programs": [Path(__file__).name],
 }
 SLOW = {
-    "every operation": ["test_ops_cpu.py", "--runslow"],
+    "loops": ["test_loops.py"],
+    "places": ["test_places.py"],
+    "draws": ["test_native_random.py", "-k", "run or in_kernels or parameters or between"],
+    "gradients": ["test_ops_cpu.py", "-k", "gradients"],
+    "every operation": ["test_ops_cpu.py", "-m", "slow"],
     "reductions": ["test_kernels.py", "-k", "reductions or random_graphs or products"],
     "random programs": ["test_kernels.py", "-m", "slow", "-k", "1000 or 1100"],
 }
@@ -268,7 +269,7 @@ def test_draws(kind: tuple[str, str, tuple[int, ...]]) -> None:
     array, tapes = None, [CompiledTape([unit], [like, state]), CompiledTape([turned], [like, state])]
     for at in STATES:
         words = np.array([at.key, at.counter], np.uint64).view(np.int64)
-        for sizes in ((1, 1), (1, 2), (3, 1), (7, 5), (1, 63), (47, 41), (0, 3)):
+        for sizes in ((1, 1), (1, 2), (3, 1), (7, 5), (1, 63), (17, 21), (0, 3)):
             least = -np.inf if dtype.startswith("f") else np.iinfo(dtype).min
             array = np.full(sizes, least, dtype)
             match name:
@@ -380,18 +381,19 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(ROOT / "programs", tmp_path_factory.mktemp("copy") / "programs"))
 
 
-def some_slow(names: list[str]) -> list[Any]:
-    """All but one take long."""
-    return [pytest.param(n, marks=() if n == "digits.tl" else pytest.mark.slow) for n in names]
-
-
 #: Programs with functions that have kernels.
 COMPUTING = [n for n in PROGRAMS if n not in ("layers.tl", "files.tl")]
 
 
 @apart
-@pytest.mark.parametrize("name", some_slow(COMPUTING))
-@pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(n, t, marks=() if (n, t) == ("09_gradients.tl", "f32") else pytest.mark.slow)
+        for n in COMPUTING
+        for t in ("f64", "f32")
+    ],
+)
 def test_code_of_a_program(name: str, dtype: str, copied: Path) -> None:
     text = (copied / name).read_text(encoding="utf-8")
     with collected() as kernels:

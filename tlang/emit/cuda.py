@@ -28,6 +28,8 @@ from tlang.types import BOOL, Dim, DType, Symbol
 
 #: The threads of a block at most, and so the elements of its shared memory.
 THREADS = 256
+#: Threads that go together, and how many columns of a row a thread of a team should have.
+WARP, SOME = 32, 8
 #: How many elements a thread has under way in a flat loop without rows; nests of more nodes have one.
 LANES, FEW_NODES = 4, 24
 #: So many updates of places at most are made in their order; of more, floats are added as they come.
@@ -751,6 +753,8 @@ def shape_of(
     rows, columns = (_count(dims, size) for dims in (grid.rows, grid.columns))
     if grid.narrow and rows >= 8 * limits.threads:
         across = 1
+    elif grid.team:  # a warp, or so many that each thread has some columns
+        across = min(limits.threads, max(min(WARP, _power(columns)), _power(-(-columns // SOME))))
     else:
         across = min(limits.threads, _power(-(-columns // grid.lanes)))
     down = min(limits.threads // across, _power(rows))
