@@ -18,7 +18,9 @@ from test_compiled_scans import ARGS, FORMS
 
 import tlang
 from tlang.emit import cudaown
+from tlang.emit.cuda import Launch
 from tlang.run import gpu
+from tlang.run.device import DeviceSegment, DeviceTape, signature
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 EXTRA = "numba-cuda is needed (the extra `cuda`)"
@@ -366,3 +368,34 @@ def test_a_running_total_of_a_view_and_of_infinities() -> None:
     agree(
         "function f(x: f32[n, m]) = (cumsum(x.T), cumsum(x[:, ::2], axis = 0), cumprod(x[::-1], axis = 0))", x
     )
+
+
+# ---------------------------------------------------------------- code
+
+
+@pytest.mark.skipif(find_spec("numba_cuda") is None, reason=EXTRA)
+@pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "concatenate([x, y.T], axis = 1)",
+        "stack([x, y[::-1]], axis = 1)",
+        "cumsum(x, axis = 1)",
+        "cumprod(x, axis = 0, reverse = True)",
+    ],
+)
+def test_code_of_f32_has_no_f64(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launches: dict[tuple[str, tuple[str, ...]], None] = {}
+    plain = DeviceSegment.__init__
+
+    def made(self: DeviceSegment, *args: Any) -> None:
+        plain(self, *args)
+        launches.update({(a.text, signature(a)): None for a in self.actions if isinstance(a, Launch)})
+
+    monkeypatch.setattr(DeviceSegment, "__init__", made)
+    text = f"function f(x, y: f32[n, n]) = grad(sum(({formula}) ** 2), x)"
+    session = tlang.compile(text, unused="ignore")._session
+    DeviceTape(*session.backends.to_compile(session.program.function(session.program.main.scope.names["f"])))
+    assert launches
+    for code, kinds in launches:
+        assert ".f64" not in gpu.to_ptx(code, "kernel", kinds)
