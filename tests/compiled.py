@@ -12,7 +12,7 @@ import pytest
 
 from tlang.interpret import on_host
 from tlang.run.build import CompiledTape as ProcessorTape
-from tlang.run.device import DeviceTape
+from tlang.run.cuda.tape import DeviceTape
 
 BACKEND = os.environ.get("TLANG_TEST_BACKEND", "cpu")
 ON_A_GPU = BACKEND == "cuda"

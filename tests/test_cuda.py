@@ -24,14 +24,15 @@ from compiled import BACKEND, SIMULATED, CompiledTape
 from op_cases import CASES, leaves
 from test_ops_cpu import chunks
 
-from tlang.emit.cuda import Launch
+from tlang.emit.cuda.actions import Launch
 from tlang.errors import TlangError
 from tlang.graph.node import OPS, Function, Graph, verify
 from tlang.interpret import Tape, on_host
 from tlang.rewrite import rewrite
-from tlang.run import cudacompile, gpu, rng
+from tlang.run import rng
 from tlang.run.backends import Backends
-from tlang.run.device import DeviceSegment, DeviceTape, signature
+from tlang.run.cuda import compiler, gpu
+from tlang.run.cuda.tape import DeviceSegment, DeviceTape, signature
 from tlang.run.files import read_source
 from tlang.run.rng import PhiloxState
 from tlang.run.session import Session
@@ -337,7 +338,7 @@ def check_code(kernels: Kernels, capabilities: Sequence[tuple[int, int]] = ((8, 
             ptx = gpu.to_ptx(text, "kernel", kinds, cc)
             if "float64*" not in kinds and "np.float64(" not in text and is_wide(text, ptx):
                 wrong.append(f"f64 in {kinds}\n{text}")
-            _, log = cudacompile.linked(ptx, "kernel", cc)
+            _, log = compiler.linked(ptx, "kernel", cc)
             if not re.search(r"\b0 bytes spill stores, 0 bytes spill loads", log):
                 wrong.append(f"{log}\n{text}")
     assert not wrong, "\n\n".join(wrong)

@@ -17,10 +17,10 @@ import pytest
 from test_compiled_scans import ARGS, FORMS
 
 import tlang
-from tlang.emit import cudaown
-from tlang.emit.cuda import Launch
-from tlang.run import gpu
-from tlang.run.device import DeviceSegment, DeviceTape, signature
+from tlang.emit.cuda import own
+from tlang.emit.cuda.actions import Launch
+from tlang.run.cuda import gpu
+from tlang.run.cuda.tape import DeviceSegment, DeviceTape, signature
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 EXTRA = "numba-cuda is needed (the extra `cuda`)"
@@ -331,11 +331,11 @@ def test_joined_tensors_move_nothing(transfers: Transfers) -> None:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which form of a running total rows of 2 or more elements are for."""
     if request.param != "alone":
-        monkeypatch.setattr(cudaown, "SHORT", 1)
-        monkeypatch.setattr(cudaown, "SHORT_ACROSS", 1)
+        monkeypatch.setattr(own, "SHORT", 1)
+        monkeypatch.setattr(own, "SHORT_ACROSS", 1)
     if request.param == "all blocks":
-        monkeypatch.setattr(cudaown, "WHOLE", 1)
-        monkeypatch.setattr(cudaown, "SHARE", 1)
+        monkeypatch.setattr(own, "WHOLE", 1)
+        monkeypatch.setattr(own, "SHARE", 1)
 
 
 @simulated

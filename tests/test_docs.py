@@ -33,7 +33,7 @@ from tlang.codes import CODES
 from tlang.errors import Diagnostic, render
 from tlang.graph.ops import CALLABLE, EXAMPLES
 from tlang.graph.ops.random import DISTRIBUTIONS, PUBLIC
-from tlang.run import cudastate
+from tlang.run.cuda import states
 from tlang.run.session import Session
 from tlang.source import Source
 from tlang.syntax.parse import parse
@@ -346,7 +346,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def pretend(code: str) -> None:
         if code in FOUND:
-            monkeypatch.setattr(cudastate, "find_state", lambda: (cudastate.State(code), FOUND[code]))
+            monkeypatch.setattr(states, "find_state", lambda: (states.State(code), FOUND[code]))
 
     return pretend
 

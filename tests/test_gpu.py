@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlang.emit.product import Tiles, tiled_text
+from tlang.emit.cuda.product import Tiles, tiled_text
 from tlang.errors import TlangError
-from tlang.run import cublas, cudacompile, cudadriver, gpu
-from tlang.run.gpu import State
+from tlang.run.cuda import compiler, cublas, gpu, libcuda
+from tlang.run.cuda.gpu import State
 from tlang.tools import doctor
 
 FAKE = "TLANG_FAKE_CUDA" in os.environ
@@ -32,10 +32,10 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 EXTRA = "numba-cuda is needed (the extra `cuda`)"
 
 if FAKE:  # what must be installed is not asked for, nor is anything compiled
-    cudacompile.installed = lambda: True
-    cudacompile.missing_libraries = list
-    cudacompile.toolkit = lambda: (13, 0)
-    cudacompile.cubin = lambda *arguments: b"\x7fELF"
+    compiler.installed = lambda: True
+    compiler.missing_libraries = list
+    compiler.toolkit = lambda: (13, 0)
+    compiler.cubin = lambda *arguments: b"\x7fELF"
     cublas._library = lambda: ctypes.CDLL("libcublas.so")
 
 needs_extra = pytest.mark.skipif(find_spec("numba_cuda") is None, reason=EXTRA)
@@ -88,11 +88,11 @@ def test_in_the_simulator() -> None:
 @pytest.fixture(scope="session")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a driver and a cuBLAS that compute on the host."""
-    if (compiler := shutil.which("cc")) is None or sys.platform != "linux":
+    if (cc := shutil.which("cc")) is None or sys.platform != "linux":
         pytest.skip("the fake driver needs a C compiler and Linux")
     folder = tmp_path_factory.mktemp("fake")
     source = Path(__file__).with_name("fake_cuda.c")
-    command = [compiler, "-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-o"]
+    command = [cc, "-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-o"]
     subprocess.run([*command, folder / "libcuda.so.1", source], check=True)
     shutil.copy(folder / "libcuda.so.1", folder / "libcublas.so")
     return folder
@@ -128,24 +128,24 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
 
     def call(function: str, *args: Any) -> None:
         if facts.get("status"):
-            raise cudadriver.DriverError.of(function, facts["status"])
+            raise libcuda.DriverError.of(function, facts["status"])
 
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
-    monkeypatch.setattr(cudadriver, "library", lambda: facts.get("library", "there"))
-    monkeypatch.setattr(cudadriver, "error_name", lambda status: "CUDA_ERROR_OF_A_TEST")
-    monkeypatch.setattr(cudadriver, "call", call)
-    monkeypatch.setattr(cudadriver, "number_from", lambda function, *args: numbers[function])
-    monkeypatch.setattr(cudadriver, "attribute", lambda device, which: facts.get("attribute", 9))
-    monkeypatch.setattr(cudadriver, "version", lambda: facts.get("version", (13, 0)))
-    monkeypatch.setattr(cudacompile, "installed", lambda: facts.get("installed", True))
-    monkeypatch.setattr(cudacompile, "missing_libraries", lambda: facts.get("missing", []))
-    monkeypatch.setattr(cudacompile, "toolkit", lambda: (13, 0))
+    monkeypatch.setattr(libcuda, "library", lambda: facts.get("library", "there"))
+    monkeypatch.setattr(libcuda, "error_name", lambda status: "CUDA_ERROR_OF_A_TEST")
+    monkeypatch.setattr(libcuda, "call", call)
+    monkeypatch.setattr(libcuda, "number_from", lambda function, *args: numbers[function])
+    monkeypatch.setattr(libcuda, "attribute", lambda device, which: facts.get("attribute", 9))
+    monkeypatch.setattr(libcuda, "version", lambda: facts.get("version", (13, 0)))
+    monkeypatch.setattr(compiler, "installed", lambda: facts.get("installed", True))
+    monkeypatch.setattr(compiler, "missing_libraries", lambda: facts.get("missing", []))
+    monkeypatch.setattr(compiler, "toolkit", lambda: (13, 0))
 
 
 STATES = [
     (State.NO_DRIVER, {"library": None}, "libcuda is not found"),
     (State.NO_DRIVER, {"status": 999}, "CUDA_ERROR_OF_A_TEST (999)"),
-    (State.NO_DEVICE, {"status": cudadriver.NO_DEVICE}, "sees no GPU"),
+    (State.NO_DEVICE, {"status": libcuda.NO_DEVICE}, "sees no GPU"),
     (State.NO_DEVICE, {"devices": 0}, "sees no GPU"),
     (State.NO_DEVICE, {"attribute": 5}, "need a GPU of version 7.5; this one has 5.5"),
     (State.NO_EXTRA, {"installed": False}, "numba-cuda is not installed"),
@@ -183,7 +183,7 @@ def test_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no cuBLAS" in found.found
 
     def broken() -> None:
-        raise cudadriver.DriverError.of("cuDevicePrimaryCtxRetain", 2)
+        raise libcuda.DriverError.of("cuDevicePrimaryCtxRetain", 2)
 
     monkeypatch.setattr(gpu, "device", broken)
     assert {f.what: f for f in doctor.examine()}["CUDA"].advice
@@ -196,7 +196,7 @@ def test_the_simulator_needs_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu.find_state()[0] is State.SIMULATED
     gpu.require()
     assert "simul" in gpu.device().name or "SIM" in {f.what: f for f in doctor.examine()}["CUDA"].found
-    monkeypatch.setattr(cudacompile, "installed", lambda: False)
+    monkeypatch.setattr(compiler, "installed", lambda: False)
     gpu.find_state.cache_clear()
     assert gpu.find_state()[0] is State.NO_EXTRA
 
@@ -237,9 +237,7 @@ def test_an_index_is_taken_as_it_is() -> None:
     text = AXPY.replace("while i < n", "if i != n").replace("        i += cuda.gridsize(1)\n", "")
     assert not asks(gpu.to_ptx(text, "axpy", ARRAYS))
     array = types.Array(types.float32, 1, "C")
-    usual, _ = cuda.compile_ptx(
-        cudacompile.load(text)["axpy"], types.void(types.int64, array, array), cc=(9, 0)
-    )
+    usual, _ = cuda.compile_ptx(compiler.load(text)["axpy"], types.void(types.int64, array, array), cc=(9, 0))
     assert asks(usual)
 
 
@@ -255,21 +253,21 @@ def test_arrays_of_every_dtype(dtype: str) -> None:
 
 @compiles
 def test_a_text_that_does_not_compile() -> None:
-    with pytest.raises(cudacompile.CompileError, match="cannot compile axpy"):
+    with pytest.raises(compiler.CompileError, match="cannot compile axpy"):
         gpu.to_ptx(AXPY.replace("p0[i]", "math.nothing(p0[i])"), "axpy", ARRAYS)
-    with pytest.raises(cudacompile.CompileError, match="cannot link axpy"):
+    with pytest.raises(compiler.CompileError, match="cannot link axpy"):
         gpu.to_cubin(AXPY, "axpy", ARRAYS, (9, 7))
 
 
 @compiles
 def test_code_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLANG_CACHE_DIR", str(tmp_path))
-    first = cudacompile.cubin(AXPY, "axpy", ARRAYS, (9, 0))
+    first = compiler.cubin(AXPY, "axpy", ARRAYS, (9, 0))
     assert len(list(tmp_path.rglob("*.object"))) == 1
-    monkeypatch.setattr(cudacompile, "to_cubin", lambda *arguments: pytest.fail("compiled again"))
-    assert cudacompile.cubin(AXPY, "axpy", ARRAYS, (9, 0)) == first
+    monkeypatch.setattr(compiler, "to_cubin", lambda *arguments: pytest.fail("compiled again"))
+    assert compiler.cubin(AXPY, "axpy", ARRAYS, (9, 0)) == first
     with pytest.raises(pytest.fail.Exception):
-        cudacompile.cubin(AXPY, "axpy", ARRAYS, (8, 0))
+        compiler.cubin(AXPY, "axpy", ARRAYS, (8, 0))
 
 
 @compiles
@@ -356,7 +354,7 @@ def test_only_dense_arrays_are_taken() -> None:
 @pytest.mark.skipif(not FAKE, reason="it fills the memory of the device")
 def test_memory_is_freed_and_may_not_suffice() -> None:
     def used() -> int:
-        return ctypes.c_int64.in_dll(cudadriver.library(), "fake_used").value
+        return ctypes.c_int64.in_dll(libcuda.library(), "fake_used").value
 
     before = used()
     there = gpu.empty(1000, np.float64)
@@ -489,8 +487,8 @@ def test_limits_and_the_device() -> None:
 def test_what_the_driver_gets() -> None:
     kernel, x, y = added(20)
     kernel.launch((3, 2), (32, 4), (20, x, y))
-    assert [*(ctypes.c_int64 * 6).in_dll(cudadriver.library(), "fake_shape")] == [3, 2, 1, 32, 4, 1]
-    with pytest.raises(cudadriver.DriverError, match=r"launch of axpy: CUDA_ERROR_OF_THE_FAKE \(1\)"):
+    assert [*(ctypes.c_int64 * 6).in_dll(libcuda.library(), "fake_shape")] == [3, 2, 1, 32, 4, 1]
+    with pytest.raises(libcuda.DriverError, match=r"launch of axpy: CUDA_ERROR_OF_THE_FAKE \(1\)"):
         kernel.launch((3, 2), (32, 4), (21, x, y))
 
 

@@ -81,7 +81,7 @@ def test_ptx_of_a_function() -> None:
 
 
 def test_ptx_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tlang.run.cudacompile.installed", lambda: False)
+    monkeypatch.setattr("tlang.run.cuda.compiler.installed", lambda: False)
     with pytest.raises(TlangError, match="R173"):
         emit(Source("draws.tl", DRAWS), "ptx")
 

@@ -11,9 +11,9 @@ what stands above it.
     elaborate/              syntax tree to graph: names, templates, functions, givens, copies, commands
     interpret               a graph's meaning with NumPy: the definition, and the first tier
     plan/                   which operations are one loop, and why others are not
-    emit/                   the text of kernels
+    emit/                   the text of kernels, for the processor and for a GPU (`emit/cuda/`)
     run/                    kernels, state, random generators, data files, loops without Python
-                            (`run/native/`), the session: all effects are here
+                            (`run/native/`), the GPU (`run/cuda/`), the session: all effects are here
     api                     compile, load and call from Python
     std/                    losses, layers and optimisers in tlang itself, for programs to import
     tools/                  the command line, tests inside programs

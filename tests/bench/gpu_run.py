@@ -27,7 +27,7 @@ import numpy as np
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import tlang
-from tlang.run import gpu
+from tlang.run.cuda import gpu
 
 #: A sample is at least so long, in seconds.
 SAMPLE = 0.05

@@ -1,7 +1,7 @@
 """The elements of a loop nest: where they lie in memory, and the text that computes one from others.
 
 What loops are around them is the business of a backend: :class:`tlang.emit.nest.NestWriter` for the CPU,
-:class:`tlang.emit.cuda.KernelWriter` for CUDA.
+:class:`tlang.emit.cuda.nests.Writer` for CUDA.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Backends:
     def use(self, name: str) -> None:
         """Lets another backend compute from now on. Raises a coded error for "cuda" without a GPU."""
         if name == "cuda":
-            from tlang.run.gpu import require
+            from tlang.run.cuda.gpu import require
 
             require()
         self.name = name
@@ -152,7 +152,7 @@ class Backends:
         """A value from Python: what a library of the GPU has on the device stays there with "cuda"."""
         if self.name != "cuda" or hasattr(value, "host") or not hasattr(value, "__cuda_array_interface__"):
             return value
-        from tlang.run.resident import wrapped
+        from tlang.run.cuda.resident import wrapped
 
         return wrapped(value)
 
@@ -160,7 +160,7 @@ class Backends:
         """An argument of a caller who may write to it after the call."""
         if self.name != "cuda":
             return value
-        from tlang.run.resident import Resident, resident
+        from tlang.run.cuda.resident import Resident, resident
 
         return value if isinstance(value, Resident) else resident(value, np.asarray(value).dtype, fixed=False)
 
@@ -202,7 +202,7 @@ class Backends:
 
     def _kind_of_tape(self) -> type[CompiledTape]:
         if self.name == "cuda":
-            from tlang.run.device import DeviceTape
+            from tlang.run.cuda.tape import DeviceTape
 
             return DeviceTape
         from tlang.run.build import CompiledTape

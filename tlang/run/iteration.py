@@ -14,7 +14,7 @@ from tlang.graph.node import Function
 from tlang.run.evaluation import Evaluator, Results
 
 if TYPE_CHECKING:
-    from tlang.run.deviceloop import DeviceLoop
+    from tlang.run.cuda.loop import DeviceLoop
     from tlang.run.native.loop import NativeLoop
 
     Loop: TypeAlias = NativeLoop | DeviceLoop
@@ -219,7 +219,7 @@ class Iteration:
 
     def _on_device(self, body: Sequence[plans.Plan] | Function, **how: Any) -> Loop | None:
         """The rest of a loop as launches, or None where it needs Python."""
-        from tlang.run.deviceloop import DeviceLoop
+        from tlang.run.cuda.loop import DeviceLoop
         from tlang.run.native.memory import Foreign
 
         try:

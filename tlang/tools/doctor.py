@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tlang import __version__
 from tlang.codes import CODES
-from tlang.run import blas, cublas, gpu
+from tlang.run import blas
 from tlang.run.cache import Cache
+from tlang.run.cuda import cublas, gpu
 from tlang.run.objects import ObjectError, compile_text, load_object
 
 _PROBE = "def probe(n):\n    return n + 1\n"

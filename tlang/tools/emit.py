@@ -106,10 +106,11 @@ def _of_steps(head: str, steps: Sequence[Step], stage: str) -> str:
 
 def _of_gpu(step: Step, stage: str) -> str:
     """The kernels of a step, each with the rows and columns of its grid; or their PTX."""
-    from tlang.emit.cuda import Launch, kernels
+    from tlang.emit.cuda.actions import Launch
+    from tlang.emit.cuda.kernels import kernels
     from tlang.plan.steps import Alone
-    from tlang.run.cudacompile import installed, to_ptx
-    from tlang.run.device import signature
+    from tlang.run.cuda.compiler import installed, to_ptx
+    from tlang.run.cuda.tape import signature
 
     if isinstance(step, Alone):
         return f"# NumPy: {step.node.op.name}"

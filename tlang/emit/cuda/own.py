@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tlang.emit.cuda import THREADS, Action, Grid, KernelText, Launch, Partial, Product
+from tlang.emit.cuda.actions import Action, Launch, Partial, Product
+from tlang.emit.cuda.grids import THREADS, Grid
+from tlang.emit.cuda.text import KernelText
 from tlang.emit.text import loaded, stored, typed
 from tlang.graph.node import Node
 from tlang.graph.ops.rules import normal_axis

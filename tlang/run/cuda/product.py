@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product as pairs
 
-from tlang.emit.cuda import Product
+from tlang.emit.cuda.actions import Product
 from tlang.graph.node import Node
 from tlang.plan.own import batch_rank
 from tlang.plan.steps import Gemm
 from tlang.plan.views import Access
-from tlang.run import cublas, gpu
+from tlang.run.cuda import cublas, gpu
 from tlang.types import Dim
 
 Size = Callable[[Dim], int]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tlang.emit.product import SIZES, Tiles, tiled_text
+from tlang.emit.cuda.product import SIZES, Tiles, tiled_text
 from tlang.errors import TlangError, error
-from tlang.run import gpu
+from tlang.run.cuda import gpu
 
 #: Bytes of memory that cuBLAS may use for itself, as it recommends for its newest devices.
 _WORKSPACE = 32 * 2**20

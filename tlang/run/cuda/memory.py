@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from tlang.errors import TlangError, error
-from tlang.run import cudadriver
-from tlang.run.cudadriver import DriverError
-from tlang.run.cudastate import require, simulated
+from tlang.run.cuda import libcuda
+from tlang.run.cuda.libcuda import DriverError
+from tlang.run.cuda.states import require, simulated
 
 #: Bytes of page-locked memory through which arrays are copied to the device, in each of two parts.
 _STAGE = 8 * 2**20
@@ -46,10 +46,10 @@ class _Copier:
     def __init__(self, work: int) -> None:
         self.work = work
         self.lock = threading.Lock()
-        self.stream = cudadriver.address_from("cuStreamCreate", 0)
-        self.reached = cudadriver.address_from("cuEventCreate", _NO_TIMING)
-        self.read = [cudadriver.address_from("cuEventCreate", _NO_TIMING) for _ in range(2)]
-        self.places = [cudadriver.address_from("cuMemHostAlloc", _STAGE, 0) for _ in range(2)]
+        self.stream = libcuda.address_from("cuStreamCreate", 0)
+        self.reached = libcuda.address_from("cuEventCreate", _NO_TIMING)
+        self.read = [libcuda.address_from("cuEventCreate", _NO_TIMING) for _ in range(2)]
+        self.places = [libcuda.address_from("cuMemHostAlloc", _STAGE, 0) for _ in range(2)]
         self.parts = [np.ctypeslib.as_array((ctypes.c_uint8 * _STAGE).from_address(p)) for p in self.places]
         self.current, self.used = 0, 0
 
@@ -64,20 +64,20 @@ class _Copier:
             done = 0
             while done < len(data):
                 if self.used == _STAGE:
-                    cudadriver.call("cuEventRecord", self.read[self.current], self.stream)
+                    libcuda.call("cuEventRecord", self.read[self.current], self.stream)
                     self.current, self.used = 1 - self.current, 0
-                    cudadriver.call("cuEventSynchronize", self.read[self.current])
+                    libcuda.call("cuEventSynchronize", self.read[self.current])
                 count = min(len(data) - done, _STAGE - self.used)
                 self.parts[self.current][self.used : self.used + count] = data[done : done + count]
                 place = self.places[self.current] + self.used
-                cudadriver.call("cuMemcpyHtoDAsync_v2", address + done, place, count, self.stream)
+                libcuda.call("cuMemcpyHtoDAsync_v2", address + done, place, count, self.stream)
                 self.used, done = self.used + count, done + count
             self._follow(self.work, self.stream)
 
     def _follow(self, later: int, earlier: int) -> None:
         """What is asked of one stream from now on waits for what has been asked of another."""
-        cudadriver.call("cuEventRecord", self.reached, earlier)
-        cudadriver.call("cuStreamWaitEvent", later, self.reached, 0)
+        libcuda.call("cuEventRecord", self.reached, earlier)
+        libcuda.call("cuStreamWaitEvent", later, self.reached, 0)
 
 
 class Context:
@@ -85,24 +85,24 @@ class Context:
 
     def __init__(self) -> None:
         require()
-        self.number = cudadriver.number_from("cuDeviceGet", 0)
-        self.handle = cudadriver.address_from("cuDevicePrimaryCtxRetain", self.number)
+        self.number = libcuda.number_from("cuDeviceGet", 0)
+        self.handle = libcuda.address_from("cuDevicePrimaryCtxRetain", self.number)
         self.thread = threading.local()
         self.enter()
-        self.stream = cudadriver.address_from("cuStreamCreate", 0)
+        self.stream = libcuda.address_from("cuStreamCreate", 0)
         self.copier = _Copier(self.stream)
         #: Memory that may be freed only when a recording has ended; None while there is no recording.
         self.late: list[int] | None = None
-        self.has_pools = bool(cudadriver.attribute(self.number, cudadriver.MEMORY_POOLS))
+        self.has_pools = bool(libcuda.attribute(self.number, libcuda.MEMORY_POOLS))
         if self.has_pools:  # memory that is free stays with the process: it is taken again at once
-            pool = cudadriver.address_from("cuDeviceGetDefaultMemPool", self.number)
+            pool = libcuda.address_from("cuDeviceGetDefaultMemPool", self.number)
             most = ctypes.c_uint64(2**64 - 1)
-            cudadriver.call("cuMemPoolSetAttribute", pool, cudadriver.RELEASE_THRESHOLD, ctypes.byref(most))
+            libcuda.call("cuMemPoolSetAttribute", pool, libcuda.RELEASE_THRESHOLD, ctypes.byref(most))
 
     def enter(self) -> None:
         """Makes the context that of this thread."""
         if not hasattr(self.thread, "entered"):
-            cudadriver.call("cuCtxSetCurrent", self.handle)
+            libcuda.call("cuCtxSetCurrent", self.handle)
             self.thread.entered = True
 
     def free(self, address: int) -> None:
@@ -110,9 +110,9 @@ class Context:
         with suppress(Exception):  # the driver may have ended before
             self.enter()
             if self.has_pools:
-                cudadriver.call("cuMemFreeAsync", address, self.stream)
+                libcuda.call("cuMemFreeAsync", address, self.stream)
             else:
-                cudadriver.call("cuMemFree_v2", address)
+                libcuda.call("cuMemFree_v2", address)
 
 
 _MADE: list[Context] = []
@@ -136,13 +136,13 @@ def device() -> Device:
         return Device("simulator", (9, 0), 1, 2**30)
     number = context().number
     name = ctypes.create_string_buffer(256)
-    cudadriver.call("cuDeviceGetName", name, len(name), number)
+    libcuda.call("cuDeviceGetName", name, len(name), number)
     size = ctypes.c_size_t()
-    cudadriver.call("cuDeviceTotalMem_v2", ctypes.byref(size), number)
+    libcuda.call("cuDeviceTotalMem_v2", ctypes.byref(size), number)
     return Device(
         name.value.decode(),
-        (cudadriver.attribute(number, cudadriver.MAJOR), cudadriver.attribute(number, cudadriver.MINOR)),
-        cudadriver.attribute(number, cudadriver.MULTIPROCESSORS),
+        (libcuda.attribute(number, libcuda.MAJOR), libcuda.attribute(number, libcuda.MINOR)),
+        libcuda.attribute(number, libcuda.MULTIPROCESSORS),
         size.value,
     )
 
@@ -161,7 +161,7 @@ def stream() -> int:
 def synchronize() -> None:
     """Waits until all work is done."""
     if not simulated():
-        cudadriver.call("cuStreamSynchronize", context().stream)
+        libcuda.call("cuStreamSynchronize", context().stream)
 
 
 # ---------------------------------------------------------------- memory
@@ -174,11 +174,11 @@ class _Memory:
         self.context = context()
         try:
             if self.context.has_pools:
-                self.address = cudadriver.address_from("cuMemAllocAsync", size, stream)
+                self.address = libcuda.address_from("cuMemAllocAsync", size, stream)
             else:
-                self.address = cudadriver.address_from("cuMemAlloc_v2", size)
+                self.address = libcuda.address_from("cuMemAlloc_v2", size)
         except DriverError as e:
-            if e.status == cudadriver.OUT_OF_MEMORY:
+            if e.status == libcuda.OUT_OF_MEMORY:
                 raise _too_large(size) from e
             raise
 
@@ -275,8 +275,8 @@ def download(array: Array, shape: Sequence[int]) -> np.ndarray[Any, Any]:
         out.reshape(-1)[:] = array.host
     elif array.size:
         stream = context().stream
-        cudadriver.call("cuMemcpyDtoHAsync_v2", out.ctypes.data, array.address, array.size, stream)
-        cudadriver.call("cuStreamSynchronize", stream)
+        libcuda.call("cuMemcpyDtoHAsync_v2", out.ctypes.data, array.address, array.size, stream)
+        libcuda.call("cuStreamSynchronize", stream)
     return out
 
 
@@ -287,7 +287,7 @@ def copy(target: Array, source: Array) -> None:
         target.host[:] = source.host
     elif target.size:
         stream = context().stream
-        cudadriver.call("cuMemcpyDtoDAsync_v2", target.address, source.address, target.size, stream)
+        libcuda.call("cuMemcpyDtoDAsync_v2", target.address, source.address, target.size, stream)
 
 
 def clear(array: Array) -> None:
@@ -295,7 +295,7 @@ def clear(array: Array) -> None:
     if array.host is not None:
         array.host[:] = 0
     elif array.size:
-        cudadriver.call("cuMemsetD8Async", array.address, 0, array.size, context().stream)
+        libcuda.call("cuMemsetD8Async", array.address, 0, array.size, context().stream)
 
 
 def part(array: Array, start: int, count: int) -> Array:
@@ -335,5 +335,5 @@ def wrap(given: Any) -> Array:
         return Array(address, count, kind, given, np.frombuffer(place, kind) if count else np.empty(0, kind))
     context()
     if (theirs := face.get("stream")) is not None:
-        cudadriver.call("cuStreamSynchronize", theirs)
+        libcuda.call("cuStreamSynchronize", theirs)
     return Array(address, count, kind, given)

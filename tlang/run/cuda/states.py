@@ -7,8 +7,8 @@ from enum import Enum
 from functools import cache
 
 from tlang.errors import error
-from tlang.run import cudacompile, cudadriver
-from tlang.run.cudadriver import DriverError
+from tlang.run.cuda import compiler, libcuda
+from tlang.run.cuda.libcuda import DriverError
 
 #: The oldest version of GPUs that CUDA 13 makes code for.
 _OLDEST = (7, 5)
@@ -30,29 +30,29 @@ class State(Enum):
 def find_state() -> tuple[State, str]:
     """The state of this computer, and details of it, such as versions."""
     if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
-        if cudacompile.installed():
+        if compiler.installed():
             return State.SIMULATED, "NUMBA_ENABLE_CUDASIM is 1: kernels run as Python"
         return State.NO_EXTRA, "NUMBA_ENABLE_CUDASIM is 1, and numba-cuda is not installed"
-    if cudadriver.library() is None:
+    if libcuda.library() is None:
         return State.NO_DRIVER, "libcuda is not found"
     try:
-        cudadriver.call("cuInit", 0)
-        count, driver = cudadriver.number_from("cuDeviceGetCount"), cudadriver.version()
+        libcuda.call("cuInit", 0)
+        count, driver = libcuda.number_from("cuDeviceGetCount"), libcuda.version()
     except DriverError as e:
-        no_device = e.status == cudadriver.NO_DEVICE
+        no_device = e.status == libcuda.NO_DEVICE
         return (State.NO_DEVICE, "the driver sees no GPU") if no_device else (State.NO_DRIVER, e.what)
     shown = f"driver of CUDA {driver[0]}.{driver[1]}"
     if count == 0:
         return State.NO_DEVICE, f"{shown} sees no GPU"
-    if not cudacompile.installed():
+    if not compiler.installed():
         return State.NO_EXTRA, f"{shown}, numba-cuda is not installed"
-    if missing := cudacompile.missing_libraries():
+    if missing := compiler.missing_libraries():
         return State.NO_LIBRARIES, f"{shown}, {', '.join(missing)} not found"
-    libraries = cudacompile.toolkit()
+    libraries = compiler.toolkit()
     shown += f", libraries of CUDA {libraries[0]}.{libraries[1]}"
     if driver[0] < libraries[0]:
         return State.OLD_DRIVER, shown
-    has = tuple(cudadriver.attribute(0, which) for which in (cudadriver.MAJOR, cudadriver.MINOR))
+    has = tuple(libcuda.attribute(0, which) for which in (libcuda.MAJOR, libcuda.MINOR))
     if libraries[0] >= 13 and has < _OLDEST:
         return State.NO_DEVICE, f"{shown}, which need a GPU of version 7.5; this one has {has[0]}.{has[1]}"
     return State.READY, shown

@@ -14,8 +14,8 @@ import numpy as np
 from tlang.graph.node import Node
 from tlang.graph.ops.rules import normal_axis
 from tlang.interpret import Draw, Sizes, bind_result
-from tlang.run import gpu
-from tlang.run.resident import Resident, host, resident
+from tlang.run.cuda import gpu
+from tlang.run.cuda.resident import Resident, host, resident
 
 Array = Any
 

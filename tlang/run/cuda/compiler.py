@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 
 from tlang import __version__
 from tlang.errors import StateError, error
-from tlang.run import cudasim
 from tlang.run.cache import Cache
+from tlang.run.cuda import simulator
 from tlang.run.objects import ObjectCode
 
 #: The parameters of a kernel: `"int64"` for a size, `"float32*"` for an array.
@@ -224,7 +224,7 @@ def simulated(text: str, name: str) -> Callable[..., None]:
     kernelapi.FakeCUDAShared.array = _shared_array
     kernelapi.FakeCUDAModule.cbrt = _cbrt  # its own has no root of a negative number
     space = load(text + _QUIET.format(name=name))
-    space["math"] = cudasim.MATH
+    space["math"] = simulator.MATH
     sys.setswitchinterval(1e-4)  # threads that wait for each other change places often
     run = cuda.jit(space["quiet"])
 

@@ -13,22 +13,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tlang.emit.cuda import (
+from tlang.emit.cuda.actions import (
     STATUS,
     Action,
     Arg,
     Copy,
     Count,
     Launch,
-    Limits,
     Partial,
     Product,
     arrays_of,
     dims_of,
-    kernels,
     parts_of,
-    shape_of,
 )
+from tlang.emit.cuda.grids import Limits, shape_of
+from tlang.emit.cuda.kernels import kernels
 from tlang.emit.text import Temporary
 from tlang.graph.node import OPS, Node
 from tlang.graph.recurrence import Body
@@ -36,11 +35,12 @@ from tlang.interpret import Draw, Leaf, Sizes, Tape, Watch
 from tlang.plan.fuse import fused
 from tlang.plan.steps import Alone, Step
 from tlang.plan.views import one_step
-from tlang.run import gpu, profile
+from tlang.run import profile
 from tlang.run.build import ALIGNMENT, CompiledTape, Unfit, layout, lifetimes, positive
-from tlang.run.deviceproduct import operands, prepared, products
-from tlang.run.devicerows import of_rows
-from tlang.run.resident import Resident, host, resident, shaped
+from tlang.run.cuda import gpu
+from tlang.run.cuda.product import operands, prepared, products
+from tlang.run.cuda.resident import Resident, host, resident, shaped
+from tlang.run.cuda.rows import of_rows
 from tlang.types import BOOL, ONE, Dim, DType, Tensor
 
 Array = Any
@@ -261,7 +261,7 @@ class DeviceTape(CompiledTape):
         return call
 
     def _scan(self, node: Node) -> Callable[..., Array]:
-        from tlang.run.devicescan import device_scan
+        from tlang.run.cuda.scan import device_scan
 
         plain = Tape._scan(self, node)
         if (found := device_scan(node, plain)) is not None:

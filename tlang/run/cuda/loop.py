@@ -24,16 +24,17 @@ from typing import Any
 import numpy as np
 
 from tlang.elaborate import plans
-from tlang.emit.cuda import ADVANCE
+from tlang.emit.cuda.text import ADVANCE
 from tlang.graph.node import Function, Node, toposort
 from tlang.interpret import Sizes, bind_sizes, constant, leaf_name
-from tlang.run import gpu, interrupts
+from tlang.run import interrupts
 from tlang.run.build import Item, Unfit
-from tlang.run.device import DeviceFrame, DeviceSegment, DeviceTape, Places
+from tlang.run.cuda import gpu
+from tlang.run.cuda.resident import Resident, batch, resident
+from tlang.run.cuda.tape import DeviceFrame, DeviceSegment, DeviceTape, Places
 from tlang.run.evaluation import Evaluator
 from tlang.run.native.lines import changed, reads
 from tlang.run.native.memory import Foreign, Name
-from tlang.run.resident import Resident, batch, resident
 from tlang.run.rng import PhiloxState, State
 from tlang.run.streams import state_words
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tlang.run import cudacompile, cudadriver
-from tlang.run.cudacompile import CompileError, Signature, to_cubin, to_ptx
-from tlang.run.cudadriver import DriverError
-from tlang.run.cudamemory import (
+from tlang.run.cuda import compiler, libcuda
+from tlang.run.cuda.compiler import CompileError, Signature, to_cubin, to_ptx
+from tlang.run.cuda.libcuda import DriverError
+from tlang.run.cuda.memory import (
     Array,
     Context,
     Device,
@@ -37,7 +37,7 @@ from tlang.run.cudamemory import (
     wrap,
     write,
 )
-from tlang.run.cudastate import State, find_state, require, simulated
+from tlang.run.cuda.states import State, find_state, require, simulated
 
 __all__ = [
     "State", "find_state", "require", "simulated",
@@ -66,12 +66,12 @@ class Kernel:
         #: The dtypes of the parameters that are arrays; None for a size.
         self.dtypes = [np.dtype(kind[:-1]) if kind.endswith("*") else None for kind in signature]
         if simulated():
-            self._run = cudacompile.simulated(text, name)
+            self._run = compiler.simulated(text, name)
             return
-        code = cudacompile.cubin(text, name, signature, device().capability)
+        code = compiler.cubin(text, name, signature, device().capability)
         context()
-        self._module = cudadriver.address_from("cuModuleLoadData", code)
-        self._function = cudadriver.address_from("cuModuleGetFunction", self._module, name.encode())
+        self._module = libcuda.address_from("cuModuleLoadData", code)
+        self._function = libcuda.address_from("cuModuleGetFunction", self._module, name.encode())
 
     def prepare(self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any]) -> Launch:
         """The launch with these arguments, to be done any number of times.
@@ -119,7 +119,7 @@ class Launch:
         self._words = (ctypes.c_int64 * len(words))(*words)
         first = ctypes.addressof(self._words)
         self._places = (ctypes.c_void_p * len(words))(*range(first, first + 8 * len(words), 8))
-        here, start = context(), cudadriver.library().cuLaunchKernel
+        here, start = context(), libcuda.library().cuLaunchKernel
         fixed = (kernel._function, *sizes, 0, here.stream, self._places, None)
 
         def call() -> None:
@@ -167,31 +167,31 @@ class Graph:
         if simulated():
             return
         graph = _recorded(context(), work)
-        self._graph = cudadriver.address_from("cuGraphInstantiateWithFlags", graph, 0)
-        cudadriver.call("cuGraphDestroy", graph)
+        self._graph = libcuda.address_from("cuGraphInstantiateWithFlags", graph, 0)
+        libcuda.call("cuGraphDestroy", graph)
 
     def __call__(self) -> None:
         """Does the work."""
         if simulated():
             self._work()
         else:
-            cudadriver.call("cuGraphLaunch", self._graph, context().stream)
+            libcuda.call("cuGraphLaunch", self._graph, context().stream)
 
     def __del__(self) -> None:
         if hasattr(self, "_graph"):
             with suppress(Exception):
-                cudadriver.call("cuGraphExecDestroy", self._graph)
+                libcuda.call("cuGraphExecDestroy", self._graph)
 
 
 def _recorded(context: Context, work: Callable[[], None]) -> int:
     """The graph of what `work` asks of the stream, which is not done."""
-    cudadriver.call("cuStreamBeginCapture_v2", context.stream, cudadriver.THREAD_LOCAL)
+    libcuda.call("cuStreamBeginCapture_v2", context.stream, libcuda.THREAD_LOCAL)
     context.late = []
     graph = ctypes.c_void_p()
     try:
         work()
     finally:
-        status = cudadriver.library().cuStreamEndCapture(context.stream, ctypes.byref(graph))
+        status = libcuda.library().cuStreamEndCapture(context.stream, ctypes.byref(graph))
         late, context.late = context.late, None
         for address in late:
             context.free(address)

@@ -16,16 +16,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tlang.emit.cuda import arrays_of
+from tlang.emit.cuda.actions import arrays_of
 from tlang.graph.node import OPS, Node
 from tlang.graph.recurrence import Body
 from tlang.interpret import Draw, Sizes, Steps, Watch
 from tlang.plan.fuse import fused, lower
 from tlang.plan.steps import Alone
-from tlang.run import gpu
 from tlang.run.build import Item, Unfit
-from tlang.run.device import DeviceFrame, DeviceSegment, DeviceTape, kind_of
-from tlang.run.resident import Resident, host, resident
+from tlang.run.cuda import gpu
+from tlang.run.cuda.resident import Resident, host, resident
+from tlang.run.cuda.tape import DeviceFrame, DeviceSegment, DeviceTape, kind_of
 
 Array = Any
 

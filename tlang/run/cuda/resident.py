@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlang.run import gpu
+from tlang.run.cuda import gpu
 
 Array = Any
 #: A batch of an array of at most so much of the device's memory takes the whole of it there, once.
