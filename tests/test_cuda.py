@@ -58,6 +58,7 @@ in_the_simulator = pytest.mark.skipif(
 QUICK = {
     "operations": ["test_ops_cpu.py", "-k", "not gradients"],
     "kernels": ["test_kernels.py", "-k", "not reductions and not random_graphs and not products"],
+    "arrays": ["test_device_arrays.py"],
     "cases": ["test_cases.py::test_case"],
     "programs": [Path(__file__).name],
 }

@@ -348,6 +348,8 @@ def _result(items: Any, fields: tuple[str, ...] | None, name: str) -> Any:
 
 def _copied(value: Any) -> Any:
     """An array of its own, a NumPy scalar, or a state, which never changes."""
+    if isinstance(value, tuple) and hasattr(value, "_make"):  # a record
+        return value._make(map(_copied, value))
     value = on_host(value)
     return np.array(value)[()] if isinstance(value, np.ndarray | np.generic) else value
 

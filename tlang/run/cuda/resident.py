@@ -45,6 +45,9 @@ class Resident:
         """The memory that the elements take."""
         return self.size * int(self.dtype.itemsize)
 
+    def __repr__(self) -> str:
+        return repr(self.host())
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -177,8 +177,8 @@ def _backend(shell: Shell, name: str) -> None:
     if name and name not in BACKENDS:
         raise error("A112", name="backend", value=name, choices=", ".join(BACKENDS))
     if name:
-        shell.backend = name
         shell.session.backends.use(name)
+        shell.backend = name
     shell.write(shell.backend)
 
 
