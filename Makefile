@@ -13,10 +13,14 @@ BENCH := $(VENV)/.installed-bench
 PYTHON  :=
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python
 
+# What compares the kernels under test with the interpreter, whatever backend they are for.
+ON_A_GPU := $(addprefix tests/test_,gpu.py kernels.py ops_cpu.py places.py loops.py native_random.py cases.py \
+    device_arrays.py)
+
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench clean
+.PHONY: help demo test test-all check format bench gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +46,13 @@ format: $(TEST) ## format the Python files and sort their imports
 
 bench: $(BENCH) ## time tlang beside NumPy, numexpr, PyTensor and JAX, in one run
 	@$(BIN)/python tests/bench/run.py
+
+gpu: $(ORACLES) ## on an NVIDIA GPU: the tests of kernels, three programs under compute-sanitizer, bandwidth
+	TLANG_TEST_BACKEND=cuda $(BIN)/python -m pytest --runslow $(ON_A_GPU)
+	for program in layers mlp breast_cancer; do \
+	    compute-sanitizer --error-exitcode 1 $(BIN)/python $(BIN)/tlang run --backend cuda programs/$$program.tl || exit 1; \
+	done
+	$(BIN)/python tests/bench/gpu_run.py
 
 clean: ## remove .venv, caches and build outputs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
