@@ -478,8 +478,8 @@ def test_the_simulator_finds_wrong_indices() -> None:
 
 @on_a_gpu
 def test_limits_and_the_device() -> None:
-    assert gpu.threads() == (8 if SIMULATED else 256)
-    assert gpu.most_blocks() == (4 if SIMULATED else 1024)
+    assert gpu.threads() == (4 if SIMULATED else 256)
+    assert gpu.most_blocks() == (3 if SIMULATED else 1024)
     assert gpu.device().multiprocessors > 0
     assert gpu.device().capability >= (7, 5)
 
