@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -169,4 +170,4 @@ def test_no_run_imports_numba(tmp_path: Path, backend: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.stdout.split() == ["60000"], done.stderr
         assert "llvmlite" in done.stderr
-        assert "numba" not in done.stderr
+        assert not re.search(r"\bnumba\b", done.stderr)  # numba-cuda has a hook of its own in each process

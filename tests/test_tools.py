@@ -102,7 +102,7 @@ def test_emit_imports_no_numba() -> None:
         text=True,
     )
     assert "def step_" in done.stdout
-    assert "numba" not in done.stderr
+    assert not re.search(r"\bnumba\b", done.stderr)  # numba-cuda has a hook of its own in each process
 
 
 def test_a_healthy_computer(

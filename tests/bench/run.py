@@ -154,7 +154,7 @@ def seconds(command: list[str], folder: Path, cold: bool) -> float | None:
     for entry in folder.glob("kernels/*") if cold else ():
         entry.unlink()
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, cwd=ROOT)
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=ROOT, stdin=subprocess.DEVNULL)
     return time.perf_counter() - start if done.returncode == 0 else None
 
 
@@ -171,6 +171,7 @@ def programs(only: str, rounds: int) -> list[Row]:
         by_hand, by_jax = [*python, BY_HAND], [*python, BY_JAX]
         cases: list[tuple[str, dict[str, list[str]], float]] = [
             ("tlang --version", {"tlang": [*TLANG, "--version"]}, 0.06),
+            ("tlang, a prompt without input", {"tlang": [*TLANG, "repl"]}, 0.3),
             ("tlang check 01_formulas.tl", {"tlang": [*TLANG, "check", small[0]]}, 0.15),
             *((f"tlang run {Path(p).name}", {"tlang": [*run, p]}, 0.25) for p in small),
             ("10,000 steps, warm", {"tlang": [*run, str(quiet)], "numpy": by_hand, "jax": by_jax}, 0.5),
