@@ -25,7 +25,7 @@ from tlang.run.objects import ObjectCode, ObjectError, compile_text, load_object
 from tlang.syntax.tables import cache_path
 
 #: To be raised when the layout of entries or what `compile_text` makes of a text changes.
-_FORMAT = 4
+_FORMAT = 5
 _MAGIC = b"tlang object %d\n" % _FORMAT
 _LIMIT = 256 * 2**20
 #: Temporary files that are older than this, in seconds, were left behind by a process that died.
