@@ -243,7 +243,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "a file"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="this user may write anywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0,
+    reason="the superuser may write anywhere, so no folder is read-only",
+)
 def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
     kept = Cache(tmp_path)
     kept.put(name(1), SMALL)

@@ -7,6 +7,7 @@ What loops are around them is the business of a backend: :class:`tlang.emit.nest
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ class Stream:
     offset: str
 
 
-class Elements:
+class Elements(ABC):
     """The elements of a nest, in the text `out`.
 
     `targets` are what each pass over the columns is for; of `to_save` the elements wait for a later pass.
@@ -270,14 +271,15 @@ class Elements:
         self.out.put(depth, f"{name} = {text if _keeps_dtype(node) else typed(node.dtype, text)}")
         scope[node] = name
 
+    @abstractmethod
     def failing(self, depth: int, condition: str) -> None:
         """What is done where an element makes a call an error."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drawn(self, node: Node) -> str:
         """The element of a random stream's numbers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def watch(self, depth: int, node: Node, inputs: Sequence[str]) -> None:
         """What else is done with an element's inputs."""
 
@@ -309,9 +311,8 @@ class Elements:
 
     def saved(self, node: Node, row: int) -> str:
         """An element that an earlier stage has kept: an output is in its array."""
-        if node in self.nest.outputs:
-            return self.load(node, self.streams[node], self.rows + self.columns, row)
-        raise NotImplementedError
+        assert node in self.nest.outputs, node
+        return self.load(node, self.streams[node], self.rows + self.columns, row)
 
     def converted(self, node: Node, item: str) -> str:
         """An element in the dtype in which a reduction accumulates."""

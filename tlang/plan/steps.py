@@ -106,58 +106,46 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gemm:
-    """A product of two matrices by BLAS; `left` and `right` are read as they are, or transposed."""
+class _OneValue:
+    """A step that computes one node, whose value is kept."""
 
     node: Node
+
+    @property
+    def outputs(self) -> tuple[Node, ...]:
+        """The one value that is kept."""
+        return (self.node,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gemm(_OneValue):
+    """A product of two matrices by BLAS; `left` and `right` are read as they are, or transposed."""
+
     left: Access
     right: Access
     late: bool = False
 
-    @property
-    def outputs(self) -> tuple[Node, ...]:
-        """The one value that is kept."""
-        return (self.node,)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Alone:
+class Alone(_OneValue):
     """An operation that NumPy does."""
 
-    node: Node
     late: bool = False
-
-    @property
-    def outputs(self) -> tuple[Node, ...]:
-        """The one value that is kept."""
-        return (self.node,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fill:
+class Fill(_OneValue):
     """Numbers of a random stream, as an array."""
 
-    node: Node
     late: bool = False
-
-    @property
-    def outputs(self) -> tuple[Node, ...]:
-        """The one value that is kept."""
-        return (self.node,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Own:
+class Own(_OneValue):
     """An operation with kernels of its own, where there are many threads; `views` are what it reads."""
 
-    node: Node
     views: tuple[Access, ...]
     late: bool = False
-
-    @property
-    def outputs(self) -> tuple[Node, ...]:
-        """The one value that is kept."""
-        return (self.node,)
 
 
 Step: TypeAlias = Nest | Gemm | Fill | Own | Alone

@@ -86,6 +86,9 @@ class Writer(Elements):
         self.out.put(depth, f"if {condition}:")
         self.out.put(depth + 1, f"{STATUS}[0] = 1")
 
+    def watch(self, depth: int, node: Node, inputs: Sequence[str]) -> None:
+        """Nothing: the functions of a device have no bounds."""
+
     def converted(self, node: Node, item: str) -> str:
         """An element in the dtype of its total."""
         return item if node.inputs[0].dtype is node.dtype else typed(node.dtype, item)
